@@ -1,0 +1,1 @@
+//! kvm-bench: measures inside a KVM guest what each VM exit costs.

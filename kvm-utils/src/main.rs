@@ -1,0 +1,2 @@
+//! kvm-utils: trace and time the VM exits of KVM guests from the host.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Development tasks of kvm-utils.
+fn main() {}
