@@ -1,0 +1,8 @@
+//! What the eBPF programs and the host tool of kvm-utils share: the layout of the kernel maps and the histogram
+//! maths. Everything here is `no_std`, free of pointers and identical on both sides.
+#![cfg_attr(not(test), no_std)]
+
+pub mod config;
+pub mod exits;
+pub mod hist;
+pub mod vcpu;

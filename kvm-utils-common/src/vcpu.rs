@@ -1,0 +1,99 @@
+//! Who a vCPU is: the record that the programs keep for each, and how they find it.
+//!
+//! With raw tracepoints a vCPU is known by the address of its `struct kvm_vcpu`, which is exact: two VMs in one
+//! process, one thread that runs many vCPUs and a vCPU that changes thread are all told apart. Classic tracepoints
+//! show only the vCPU id, so there the key is the thread and that id.
+
+use crate::exits::{CELLS, ExitCell};
+
+/// `VcpuRecord::state`: free, or being filled.
+pub const STATE_FREE: u32 = 0;
+/// `VcpuRecord::state`: in use.
+pub const STATE_LIVE: u32 = 1;
+/// `VcpuRecord::state`: the kernel destroyed the vCPU; its numbers are final.
+pub const STATE_DEAD: u32 = 2;
+
+/// Record 0 is shared by all vCPUs that found no record of their own.
+pub const OVERFLOW_SLOT: u32 = 0;
+/// Value in the `SLOTS` map of a vCPU that the filters leave out.
+pub const IGNORED_SLOT: u32 = u32::MAX;
+
+/// Entries of the direct-mapped cache in front of the `SLOTS` hash map; a power of two.
+pub const CACHE_ENTRIES: usize = 4096;
+/// Highest vCPU id that `--vcpu` can name: KVM_MAX_VCPU_IDS (arch/x86/include/asm/kvm_host.h) is at most 4 x 4096.
+pub const MAX_VCPU_IDS: u32 = 16384;
+
+/// What the `SLOTS` map says of a vCPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// Index into the `VCPUS` map, or [`IGNORED_SLOT`].
+    pub index: u32,
+    /// Process that ran the vCPU, in the initial pid namespace.
+    pub tgid: u32,
+}
+
+/// One line of the cache: the last vCPU whose key fell here.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct CacheLine {
+    /// The key; 0 = empty.
+    pub key: u64,
+    /// [`crate::config::Control::epoch`] at the time of filling.
+    pub epoch: u64,
+    /// Index into the `VCPUS` map, or [`IGNORED_SLOT`].
+    pub slot: u32,
+    /// Process, compared only where no hook tells when a vCPU is destroyed.
+    pub tgid: u32,
+}
+
+/// The cache line for `key`: a Fibonacci hash (Knuth, TAOCP vol. 3, 6.4), because vCPUs lie a fixed stride apart.
+#[inline(always)]
+#[must_use]
+pub const fn cache_index(key: u64) -> usize {
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - CACHE_ENTRIES.trailing_zeros())) as usize
+}
+
+/// Everything known of one vCPU. Written by the CPU that runs the vCPU, hence without atomic operations (the
+/// overflow record excepted); read by user space through a shared mapping.
+#[repr(C, align(64))]
+pub struct VcpuRecord {
+    /// When the vCPU now leaves the guest: `bpf_ktime_get_ns()` of the exit; 0 while it is in the guest.
+    pub pending_since: u64,
+    /// Cell of the pending exit.
+    pub pending_cell: u32,
+    /// [`STATE_FREE`], [`STATE_LIVE`] or [`STATE_DEAD`].
+    pub state: u32,
+    /// Exits that followed an exit without an entry between; they are counted but have no duration.
+    pub unpaired_exits: u64,
+    /// Entries that no exit preceded (the first entry of a vCPU is none of these).
+    pub unpaired_entries: u64,
+    /// Bitmap of the cells in use.
+    pub seen: [u64; CELLS / 64],
+    /// Key in the `SLOTS` map.
+    pub key: u64,
+    /// Address of the `struct kvm`; 0 = unknown (classic tracepoints).
+    pub kvm: u64,
+    /// `bpf_ktime_get_ns()` when the record was taken.
+    pub since: u64,
+    /// KVM's id of the vCPU; `u32::MAX` = could not be read.
+    pub vcpu_id: u32,
+    /// The event's isa: 1 VMX, 2 SVM (include/trace/events/kvm.h).
+    pub isa: u32,
+    /// Process and thread that ran the vCPU first, in the initial pid namespace.
+    pub tgid: u32,
+    /// See `tgid`.
+    pub tid: u32,
+    /// The same in the pid namespace of this tool; 0 = it is not visible there.
+    pub ns_tgid: u32,
+    /// See `ns_tgid`.
+    pub ns_tid: u32,
+    /// Name of the thread, NUL-padded.
+    pub comm: [u8; 16],
+    /// 1 once the vCPU entered the guest or left it while traced.
+    pub entered: u32,
+    /// Room up to the next cache line.
+    pub reserved: [u32; 1],
+    /// Numbers per exit reason; see [`crate::exits::direct_cell`].
+    pub cells: [ExitCell; CELLS],
+}
