@@ -1,4 +1,4 @@
-//! Names of the frozen globals that switch the programs, and of the counters they report trouble in.
+//! What switches the programs, and the counters in which they report trouble.
 
 /// An offset or argument position that this kernel does not have, or that the chosen source does not need.
 pub const NONE: u32 = u32::MAX;
@@ -21,10 +21,5 @@ pub enum Trouble {
 /// Number of [`Trouble`] counters.
 pub const TROUBLES: u32 = 4;
 
-/// The values that user space changes while the programs run, in the only element of the `CONTROL` map.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Control {
-    /// Raised whenever a vCPU record changes owner, so that cached look-ups are made anew.
-    pub epoch: u64,
-}
+/// Bytes of the classic kvm_exit record that the program reads; exit_reason, isa and vcpu_id must lie within.
+pub const EXIT_RECORD_BYTES: usize = 64;

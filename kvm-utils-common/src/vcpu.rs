@@ -18,7 +18,11 @@ pub const OVERFLOW_SLOT: u32 = 0;
 /// Value in the `SLOTS` map of a vCPU that the filters leave out.
 pub const IGNORED_SLOT: u32 = u32::MAX;
 
-/// Entries of the direct-mapped cache in front of the `SLOTS` hash map; a power of two.
+/// Lines of the direct-mapped cache in front of the `SLOTS` hash map; a power of two.
+///
+/// A line is one word, so that CPUs that fight over it cannot tear it: either a record's index, which is believed only
+/// if that record holds the key, or, for a vCPU that the filters leave out, the key itself (never as small as an
+/// index: it is a kernel address, or has a thread id in its upper half).
 pub const CACHE_ENTRIES: usize = 4096;
 /// Highest vCPU id that `--vcpu` can name: KVM_MAX_VCPU_IDS (arch/x86/include/asm/kvm_host.h) is at most 4 x 4096.
 pub const MAX_VCPU_IDS: u32 = 16384;
@@ -30,20 +34,6 @@ pub struct Slot {
     /// Index into the `VCPUS` map, or [`IGNORED_SLOT`].
     pub index: u32,
     /// Process that ran the vCPU, in the initial pid namespace.
-    pub tgid: u32,
-}
-
-/// One line of the cache: the last vCPU whose key fell here.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct CacheLine {
-    /// The key; 0 = empty.
-    pub key: u64,
-    /// [`crate::config::Control::epoch`] at the time of filling.
-    pub epoch: u64,
-    /// Index into the `VCPUS` map, or [`IGNORED_SLOT`].
-    pub slot: u32,
-    /// Process, compared only where no hook tells when a vCPU is destroyed.
     pub tgid: u32,
 }
 

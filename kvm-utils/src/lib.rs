@@ -1,1 +1,4 @@
-//! Library behind the `kvm-utils` command.
+//! Library behind the `kvm-utils` command: one way from the kernel to the eye,
+//! hook -> drill-down -> map -> snapshot -> report -> view.
+
+pub mod model;

@@ -1,0 +1,3 @@
+//! One file per noun: its maps and the functions that hooks hand their events to.
+
+pub mod exits;

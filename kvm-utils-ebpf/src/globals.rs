@@ -1,0 +1,58 @@
+//! Globals that user space sets before loading and freezes: where things lie in this kernel, and what is wanted.
+//!
+//! Offsets are bytes; [`NONE`] means that this kernel or the chosen source has no such thing.
+
+use aya_ebpf::Global;
+use kvm_utils_common::config::NONE;
+
+macro_rules! globals {
+    ($($(#[$doc:meta])* $name:ident: $ty:ty = $value:expr;)*) => {
+        $(
+            $(#[$doc])*
+            #[unsafe(no_mangle)]
+            pub static $name: Global<$ty> = Global::new($value);
+        )*
+    };
+}
+
+globals! {
+    /// Position of the `struct kvm_vcpu *` among the arguments of kvm_exit.
+    EXIT_ARG_VCPU: u32 = 0;
+    /// Position of the isa among the arguments of kvm_exit.
+    EXIT_ARG_ISA: u32 = 1;
+    /// Position of the exit reason among the arguments of kvm_exit, where it is passed by value.
+    EXIT_ARG_REASON: u32 = NONE;
+    /// Position of the `struct kvm_vcpu *` among the arguments of kvm_entry.
+    ENTRY_ARG_VCPU: u32 = 0;
+
+    /// `kvm_vcpu.kvm`.
+    VCPU_KVM: u32 = NONE;
+    /// `kvm_vcpu.vcpu_id`.
+    VCPU_ID: u32 = NONE;
+    /// VMX's full exit reason, from the `struct kvm_vcpu`.
+    VMX_EXIT_REASON: u32 = NONE;
+    /// `vcpu_svm.vmcb`, from the `struct kvm_vcpu`.
+    SVM_VMCB: u32 = NONE;
+    /// `vmcb.control.exit_code`.
+    VMCB_EXIT_CODE: u32 = NONE;
+
+    /// Classic kvm_exit: offset of exit_reason in the record.
+    EXIT_REASON_AT: u32 = NONE;
+    /// Classic kvm_exit: offset of isa.
+    EXIT_ISA_AT: u32 = NONE;
+    /// Classic kvm_exit: offset of vcpu_id.
+    EXIT_VCPU_ID_AT: u32 = NONE;
+    /// Classic kvm_entry: offset of vcpu_id.
+    ENTRY_VCPU_ID_AT: u32 = NONE;
+
+    /// 1: nothing tells when a vCPU is destroyed, so a key is believed only together with its process.
+    CHECK_PROCESS: u32 = 0;
+    /// 1: only the processes in `TGIDS` are counted.
+    FILTER_TGIDS: u32 = 0;
+    /// 1: only the vCPU ids in `VCPU_IDS` are counted.
+    FILTER_VCPU_IDS: u32 = 0;
+    /// Device of this tool's pid namespace; used with the next.
+    PIDNS_DEV: u64 = 0;
+    /// Inode of this tool's pid namespace; 0: it is the initial one and needs no translation.
+    PIDNS_INO: u64 = 0;
+}

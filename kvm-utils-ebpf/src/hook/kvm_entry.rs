@@ -1,0 +1,34 @@
+//! kvm_entry: a vCPU is about to enter guest mode (arch/x86/kvm/trace.h).
+//!
+//! Raw: `TP_PROTO(struct kvm_vcpu *vcpu)`, later with `bool force_immediate_exit`.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::bpf_probe_read_kernel,
+    macros::{raw_tracepoint, tracepoint},
+    programs::{RawTracePointContext, TracePointContext},
+};
+
+use super::kvm_exit::argument;
+use crate::{
+    drilldown::exits,
+    globals,
+    vcpu::{self, Who},
+};
+
+#[raw_tracepoint(tracepoint = "kvm_entry")]
+fn kvm_entry_raw(ctx: RawTracePointContext) -> i32 {
+    let vcpu = argument(&ctx, globals::ENTRY_ARG_VCPU.load());
+    exits::record_entry(vcpu::find(Who::by_address(vcpu, 0)));
+    0
+}
+
+#[tracepoint(category = "kvm", name = "kvm_entry")]
+fn kvm_entry_tp(ctx: TracePointContext) -> u32 {
+    let at = globals::ENTRY_VCPU_ID_AT.load() as usize;
+    // SAFETY: probe reads check the address themselves.
+    if let Ok(id) = unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u8>().add(at).cast::<u32>()) } {
+        exits::record_entry(vcpu::find(Who::by_thread(id, 0)));
+    }
+    0
+}

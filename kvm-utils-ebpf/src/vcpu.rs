@@ -1,0 +1,253 @@
+//! Finds the record of a vCPU, or takes one.
+//!
+//! The usual way is one cache line and one array lookup. The hash map behind it is asked when two vCPUs share a
+//! line, and a record is taken when the vCPU was never seen: once in its life.
+
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_pidns_info};
+use aya_ebpf::{
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel,
+        generated::bpf_get_ns_current_pid_tgid,
+    },
+    macros::map,
+    maps::{Array, HashMap, Queue},
+};
+use kvm_utils_common::{
+    config::{NONE, Trouble},
+    vcpu::{
+        CACHE_ENTRIES, IGNORED_SLOT, OVERFLOW_SLOT, STATE_DEAD, STATE_LIVE, Slot, VcpuRecord, cache_index,
+    },
+};
+
+use crate::{globals, trouble};
+
+/// Records of the vCPUs; resized by user space to what the machine needs.
+#[map]
+static VCPUS: Array<VcpuRecord> = Array::with_max_entries(64, BPF_F_MMAPABLE);
+/// Key of a vCPU to its record.
+#[map]
+static SLOTS: HashMap<u64, Slot> = HashMap::with_max_entries(256, 0);
+/// Records that nobody uses.
+#[map]
+static FREE_VCPUS: Queue<u32> = Queue::with_max_entries(64, 0);
+/// Processes wanted, if that is asked for.
+#[map]
+static TGIDS: HashMap<u32, u8> = HashMap::with_max_entries(4096, 0);
+/// vCPU ids wanted, if that is asked for.
+#[map]
+static VCPU_IDS: HashMap<u32, u8> = HashMap::with_max_entries(4096, 0);
+
+static mut CACHE: [u64; CACHE_ENTRIES] = [0; CACHE_ENTRIES];
+
+/// What a hook knows of a vCPU before looking it up.
+#[derive(Clone, Copy)]
+pub struct Who {
+    /// Unique among living vCPUs, never below 2^32; see `kvm_utils_common::vcpu`.
+    pub key: u64,
+    /// The `struct kvm_vcpu`, or 0.
+    pub vcpu: u64,
+    /// KVM's id, where the event has it; else [`NONE`].
+    pub vcpu_id: u32,
+    /// The event's isa; 0 in an entry, which does not tell.
+    pub isa: u32,
+}
+
+impl Who {
+    /// A vCPU known by its `struct kvm_vcpu`.
+    #[inline(always)]
+    pub fn by_address(vcpu: u64, isa: u32) -> Self {
+        Self { key: vcpu, vcpu, vcpu_id: NONE, isa }
+    }
+
+    /// A vCPU known by its id on the current thread.
+    #[inline(always)]
+    pub fn by_thread(vcpu_id: u32, isa: u32) -> Self {
+        let tid = bpf_get_current_pid_tgid() as u32;
+        Self { key: (u64::from(tid) << 32) | u64::from(vcpu_id), vcpu: 0, vcpu_id, isa }
+    }
+}
+
+/// The record an event belongs to.
+pub enum Found {
+    /// The vCPU's own.
+    Own(&'static mut VcpuRecord),
+    /// The one shared by vCPUs that found no other: atomic counting only.
+    Overflow(*mut VcpuRecord),
+    /// None: filtered out.
+    Ignored,
+}
+
+/// Finds or takes the record for `who`.
+#[inline(always)]
+pub fn find(who: Who) -> Found {
+    let line = cache_line(who.key);
+    // SAFETY: `line` points into CACHE; a torn read is impossible, it is one aligned word.
+    let cached = unsafe { line.read_volatile() };
+    if cached == who.key {
+        return Found::Ignored;
+    }
+    if cached as u32 != OVERFLOW_SLOT
+        && let Some(record) = VCPUS.get_ptr_mut(cached as u32)
+    {
+        // SAFETY: a record that holds this vCPU's key is written only by the CPU that runs the vCPU now.
+        let record = unsafe { &mut *record };
+        if record.key == who.key
+            && (globals::CHECK_PROCESS.load() == 0
+                || record.tgid == (bpf_get_current_pid_tgid() >> 32) as u32)
+        {
+            return Found::Own(record);
+        }
+    }
+    let index = resolve(who.key, who.vcpu, who.vcpu_id, who.isa);
+    if index == IGNORED_SLOT {
+        return Found::Ignored;
+    }
+    match VCPUS.get_ptr_mut(index) {
+        Some(record) if index == OVERFLOW_SLOT => Found::Overflow(record),
+        // SAFETY: as above; `resolve` gave this record to this vCPU.
+        Some(record) => Found::Own(unsafe { &mut *record }),
+        None => Found::Ignored,
+    }
+}
+
+#[inline(always)]
+fn cache_line(key: u64) -> *mut u64 {
+    // SAFETY: `cache_index` is below CACHE_ENTRIES.
+    unsafe { (&raw mut CACHE).cast::<u64>().add(cache_index(key)) }
+}
+
+/// The index of the record of a vCPU that the cache does not know.
+#[inline(never)]
+fn resolve(key: u64, vcpu: u64, vcpu_id: u32, isa: u32) -> u32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let tgid = (pid_tgid >> 32) as u32;
+    // SAFETY: the value is copied at once; entries are inserted and removed whole.
+    let known = unsafe { SLOTS.get(key) }.copied();
+    let index = match known {
+        Some(slot) if slot.tgid == tgid || globals::CHECK_PROCESS.load() == 0 => slot.index,
+        Some(stale) => {
+            // The key lived in another process before, and nothing told us of its end.
+            if stale.index != IGNORED_SLOT {
+                retire(stale.index);
+            }
+            take(key, vcpu, vcpu_id, isa, pid_tgid)
+        }
+        None => take(key, vcpu, vcpu_id, isa, pid_tgid),
+    };
+    if index != OVERFLOW_SLOT {
+        let line = if index != IGNORED_SLOT {
+            u64::from(index)
+        } else if globals::CHECK_PROCESS.load() == 0 {
+            key
+        } else {
+            return index;
+        };
+        // SAFETY: one aligned word within CACHE.
+        unsafe { cache_line(key).write_volatile(line) };
+    }
+    index
+}
+
+/// Gives a record to a vCPU never seen before, unless the filters leave it out.
+#[inline(always)]
+fn take(key: u64, vcpu: u64, mut vcpu_id: u32, isa: u32, pid_tgid: u64) -> u32 {
+    let tgid = (pid_tgid >> 32) as u32;
+    let mut kvm = 0;
+    if vcpu != 0 {
+        // SAFETY: probe reads check the address themselves.
+        let (id, owner) = unsafe {
+            (
+                bpf_probe_read_kernel((vcpu + u64::from(globals::VCPU_ID.load())) as *const u32),
+                bpf_probe_read_kernel((vcpu + u64::from(globals::VCPU_KVM.load())) as *const u64),
+            )
+        };
+        match (id, owner) {
+            (Ok(id), Ok(owner)) => (vcpu_id, kvm) = (id, owner),
+            _ => trouble::count(Trouble::UnreadableIdentity),
+        }
+    }
+    // SAFETY: only the presence of the key is asked for.
+    let wanted = unsafe {
+        (globals::FILTER_TGIDS.load() == 0 || TGIDS.get(tgid).is_some())
+            && (globals::FILTER_VCPU_IDS.load() == 0 || VCPU_IDS.get(vcpu_id).is_some())
+    };
+    let index = if wanted {
+        match FREE_VCPUS.pop() {
+            Ok(Some(index)) => index,
+            _ => {
+                trouble::count(Trouble::VcpusFull);
+                return OVERFLOW_SLOT;
+            }
+        }
+    } else {
+        IGNORED_SLOT
+    };
+    if index != IGNORED_SLOT
+        && let Some(record) = VCPUS.get_ptr_mut(index)
+    {
+        // SAFETY: the queue gave this record to nobody else, and user space cleared it before it went there.
+        let record = unsafe { &mut *record };
+        record.kvm = kvm;
+        record.vcpu_id = vcpu_id;
+        record.isa = isa;
+        record.tgid = tgid;
+        record.tid = pid_tgid as u32;
+        record.comm = bpf_get_current_comm().unwrap_or_default();
+        let ino = globals::PIDNS_INO.load();
+        if ino != 0 {
+            let mut ids = bpf_pidns_info { pid: 0, tgid: 0 };
+            // SAFETY: the kernel fills, or on error clears, the structure of the size given.
+            unsafe {
+                bpf_get_ns_current_pid_tgid(
+                    globals::PIDNS_DEV.load(),
+                    ino,
+                    &raw mut ids,
+                    size_of::<bpf_pidns_info>() as u32,
+                );
+            }
+            record.ns_tgid = ids.tgid;
+            record.ns_tid = ids.pid;
+        }
+        // SAFETY: a helper without preconditions.
+        record.since = unsafe { bpf_ktime_get_ns() };
+        record.state = STATE_LIVE;
+        record.key = key;
+    }
+    if SLOTS.insert(key, Slot { index, tgid }, 0).is_err() && index != IGNORED_SLOT {
+        // The record stays in use through the cache as long as that holds; when it does not, another is taken and
+        // this one is retired by user space, which sums them. No exit is lost.
+        trouble::count(Trouble::VcpusFull);
+    }
+    index
+}
+
+/// Forgets a vCPU that the kernel destroys. Its numbers stay until user space has read them.
+#[inline(always)]
+pub fn forget(key: u64) {
+    let line = cache_line(key);
+    // SAFETY: one aligned word within CACHE; another CPU can only have put another vCPU's word there, which this
+    // store then drops: it will be looked up again.
+    unsafe {
+        if line.read_volatile() == key {
+            line.write_volatile(0);
+        }
+    }
+    // SAFETY: copied at once.
+    if let Some(slot) = unsafe { SLOTS.get(key) }.copied() {
+        if slot.index != IGNORED_SLOT {
+            retire(slot.index);
+        }
+        // The entry can only be gone already, which is what is wanted.
+        let _ = SLOTS.remove(key);
+    }
+}
+
+#[inline(always)]
+fn retire(index: u32) {
+    if let Some(record) = VCPUS.get_ptr_mut(index) {
+        // SAFETY: the vCPU of this record cannot run any more, so nobody else writes here.
+        let record = unsafe { &mut *record };
+        record.key = 0;
+        record.state = STATE_DEAD;
+    }
+}

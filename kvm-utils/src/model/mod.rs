@@ -1,0 +1,10 @@
+//! What a view may see: rows of cells under columns that have units, grouped by VM and vCPU, with the proof of their
+//! completeness. Nothing here knows of maps, of /proc or of terminals.
+
+mod proof;
+mod report;
+mod table;
+
+pub use proof::{KvmStat, Proof, Verdict};
+pub use report::{Host, Report, Running, Vcpu, Vm};
+pub use table::{Cell, Column, Row, Unit, arrange};

@@ -1,0 +1,94 @@
+//! One report: everything a view shows of one interval, or of the whole run.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Column, Proof, Row};
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Host {
+    /// Release as uname says.
+    pub kernel: String,
+    /// Vendor interface from the events' isa: `vmx`, `svm`, a number, or `unknown` before the first event.
+    pub isa: String,
+    /// CPUs online.
+    pub cpus: u32,
+    /// Model name of the CPU.
+    pub cpu: String,
+}
+
+/// One interval, or the whole run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The drill-down's noun: `exits`; names the schema and the key of the rows.
+    pub noun: &'static str,
+    /// The drill-down's columns; every row has a cell for each.
+    pub columns: &'static [Column],
+    /// When the interval ended.
+    pub time: SystemTime,
+    /// Measured length of the interval.
+    pub interval: Duration,
+    /// Whole run instead of one interval.
+    pub summary: bool,
+    /// The machine.
+    pub host: Host,
+    /// Whether to believe it.
+    pub proof: Proof,
+    /// VMs, the one with most exits first.
+    pub vms: Vec<Vm>,
+    /// The same rows over all VMs.
+    pub totals: Vec<Row>,
+    /// Sum of the first count column over all rows of `totals`, before `--top`.
+    pub events: u64,
+    /// What to look at next, a command and why; may be empty.
+    pub hints: Vec<String>,
+    /// Sentences the reader must know to read the numbers rightly.
+    pub notes: Vec<String>,
+}
+
+/// One VM.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vm {
+    /// Process id as this tool sees it; of the initial pid namespace where it is not visible from here.
+    pub pid: u32,
+    /// Name given to the VM, else the process's.
+    pub name: String,
+    /// `qemu`, `firecracker`, ... or `unknown`.
+    pub vmm: String,
+    /// The VM ended.
+    pub ended: bool,
+    /// Events in the interval.
+    pub events: u64,
+    /// Share of the vCPUs' wall time outside the guest for work (without waiting), 0 to 1; `None` where not known.
+    pub busy_share: Option<f64>,
+    /// The same for waiting (HLT).
+    pub waiting_share: Option<f64>,
+    /// Summed over its vCPUs.
+    pub rows: Vec<Row>,
+    /// Its vCPUs by id.
+    pub vcpus: Vec<Vcpu>,
+}
+
+/// One vCPU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vcpu {
+    /// KVM's id; `None` = could not be read.
+    pub vcpu: Option<u32>,
+    /// Thread that ran it when it was first seen.
+    pub tid: u32,
+    /// Events in the interval.
+    pub events: u64,
+    /// The exit going on at the end of the interval.
+    pub running: Option<Running>,
+    /// Rows per reason.
+    pub rows: Vec<Row>,
+}
+
+/// An exit that has not ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Running {
+    /// Name of its reason.
+    pub reason: String,
+    /// For how long.
+    pub for_ns: u64,
+}

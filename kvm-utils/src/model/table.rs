@@ -1,0 +1,82 @@
+//! Columns, cells and rows.
+
+/// What a number is. A view chooses notation by it; JSON writes the number as it is, in this unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// No number.
+    Text,
+    /// Number of events.
+    Count,
+    /// Events per second.
+    PerSecond,
+    /// Fraction of a whole, 0 to 1; shown as percent.
+    Share,
+    /// Nanoseconds.
+    Nanoseconds,
+}
+
+/// A column of a drill-down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Key in JSON and CSV, and what `--sort` names.
+    pub id: &'static str,
+    /// Header in tables.
+    pub title: &'static str,
+    /// What its cells hold.
+    pub unit: Unit,
+    /// What a table does with it when the terminal is narrow: the highest go first, 0 always stays; `None` is never
+    /// shown in a table.
+    pub importance: Option<u8>,
+}
+
+/// One value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    /// Text.
+    Text(String),
+    /// Several texts, for instance flags.
+    List(Vec<String>),
+    /// A whole number in the column's unit.
+    Number(u64),
+    /// A fractional number in the column's unit.
+    Real(f64),
+    /// Not known; JSON `null`, `-` in tables.
+    Unknown,
+}
+
+impl Cell {
+    /// The value as a number for sorting; `None` for texts and unknown values.
+    #[must_use]
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(n) => Some(*n as f64),
+            Self::Real(r) => Some(*r),
+            Self::Text(_) | Self::List(_) | Self::Unknown => None,
+        }
+    }
+}
+
+/// One row: a cell for each column of the drill-down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// In the order of the drill-down's columns.
+    pub cells: Vec<Cell>,
+    /// Its time is waiting, not work: shown apart and left out of the totals of time.
+    pub waiting: bool,
+}
+
+/// Sorts rows by the column `sort` (numbers downwards, texts upwards), waiting rows last, and keeps the first `top`.
+/// An unknown column leaves the order as it is.
+pub fn arrange(rows: &mut Vec<Row>, columns: &[Column], sort: &str, top: Option<usize>) {
+    if let Some(index) = columns.iter().position(|c| c.id == sort) {
+        rows.sort_by(|a, b| {
+            a.waiting.cmp(&b.waiting).then_with(|| match (&a.cells[index], &b.cells[index]) {
+                (Cell::Text(a), Cell::Text(b)) => a.cmp(b),
+                (a, b) => b.number().unwrap_or(-1.0).total_cmp(&a.number().unwrap_or(-1.0)),
+            })
+        });
+    }
+    if let Some(top) = top {
+        rows.truncate(top);
+    }
+}
