@@ -1,2 +1,40 @@
-//! Development tasks of kvm-utils.
-fn main() {}
+//! Development tasks of kvm-utils: `cargo xtask TASK`.
+//!
+//! Nothing here is part of what a user runs; the tasks build, boot and check what is.
+
+mod cleanup;
+mod lab;
+mod process;
+mod project;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Development tasks of kvm-utils")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run a command as root inside a stock Debian kernel with working KVM, on any machine
+    Lab(lab::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = cleanup::install().and_then(|()| match cli.task {
+        Task::Lab(options) => lab::main(options),
+    });
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            ui::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
