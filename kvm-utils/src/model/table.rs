@@ -11,6 +11,9 @@ pub enum Unit {
     PerSecond,
     /// Fraction of a whole, 0 to 1; shown as percent.
     Share,
+    /// Fraction of wall time spent on work, 0 to 1; shown as percent, and as `-` in a waiting row's table line, whose
+    /// time is not work.
+    TimeShare,
     /// Nanoseconds.
     Nanoseconds,
 }
