@@ -1,0 +1,125 @@
+//! The AMD lab: QEMU's software emulation with SVM, in which a stock kernel loads kvm_amd.
+//!
+//! The guest sees this machine's files over 9p, read-only under a tmpfs. ttyS0 is its console and goes to
+//! a file, ttyS1 is what the command prints.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::cache::{Cache, RunDir};
+use super::cpio::Archive;
+use super::emulator::{self, End};
+use super::kernel::{self, Flavour, Kernel};
+use super::packages::{self, Need};
+use super::{Lab, Outcome, Output, Request, initramfs, script};
+use crate::cleanup::TtyGuard;
+use crate::process::tool;
+use crate::ui;
+
+const NEEDS: [Need; 6] = [
+    Need::new("qemu-system-x86_64", "qemu-system-x86"),
+    Need::new(initramfs::BUSYBOX, "busybox-static"),
+    Need::new("depmod", "kmod"),
+    Need::new("xz", "xz-utils"),
+    Need::new("zstd", "zstd"),
+    Need::new("dpkg-deb", "dpkg"),
+];
+
+/// How much of the console an error shows, in lines.
+const TAIL: usize = 25;
+
+/// Installs, downloads and builds what a run needs.
+pub(crate) fn prepare(cache: &Cache, request: &Request) -> Result<Kernel> {
+    packages::ensure(&NEEDS)?;
+    kernel::prepare(cache, request.suite, Flavour::Generic)
+}
+
+/// Boots the lab, runs the request's command in it and gives its exit status.
+///
+/// # Errors
+/// When the lab cannot be set up, when the guest dies or hangs (with the end of its console), and when
+/// nobody takes the output.
+pub(crate) fn run(lab: &Lab, request: &Request, output: &mut Output<'_>) -> Result<Outcome> {
+    let kernel = prepare(&lab.cache, request)?;
+    let run = lab.cache.run_dir()?;
+    let image = run.path().join("initramfs.cpio");
+    initramfs::join(&initramfs::base(&lab.cache, &kernel)?, &files(lab, request, &kernel, output), &image)?;
+    let mut qemu = qemu(request, &kernel, &run, &image);
+    let errors = run.path().join("qemu.log");
+    qemu.stderr(fs::File::create(&errors)?);
+    let end = if request.interactive {
+        let _tty = TtyGuard::save();
+        emulator::interact(qemu)?
+    } else {
+        emulator::run(qemu, request.timeout, output)?
+    };
+    let console = fs::read(run.path().join("console")).unwrap_or_default();
+    let verdict = script::verdict(&console);
+    if let (End::Exited(_), Some(Ok(status))) = (&end, &verdict) {
+        return Ok(Outcome { status: *status, kernel: kernel.version });
+    }
+    let what = match (end, verdict) {
+        (End::TimedOut, _) => {
+            format!("killed after {}: the command did not end", ui::elapsed(request.timeout))
+        }
+        (End::Exited(_), Some(Err(why))) => why,
+        (End::Exited(status), _) if status.success() => "died before the command ended".into(),
+        (End::Exited(status), _) => {
+            let said = fs::read_to_string(&errors).context("cannot read QEMU's log")?;
+            bail!("QEMU failed ({status}): {}", said.trim());
+        }
+    };
+    bail!(
+        "the lab ({}, {}) {what}; its console ends with\n{}",
+        request.vendor,
+        kernel.version,
+        emulator::tail(&console, TAIL)
+    )
+}
+
+/// The run's own files: the command and how to run it.
+fn files(lab: &Lab, request: &Request, kernel: &Kernel, output: &Output<'_>) -> Archive {
+    let (terminal, size) = match output {
+        Output::Terminal(size) => (1, *size),
+        Output::Lines(_) | Output::Stdout => (0, super::Size::default()),
+    };
+    let mut config = format!(
+        "lab_terminal={terminal}\nlab_rows={}\nlab_columns={}\nlab_modules=",
+        size.rows, size.columns
+    )
+    .into_bytes();
+    config.extend(script::quote(kernel.dir.join("lib/modules").as_os_str()));
+    config.push(b'\n');
+    let mut archive = Archive::default();
+    archive.file("/lab/config", 0o644, config);
+    archive.file("/lab/command", 0o755, script::command(request, &lab.project.root));
+    archive
+}
+
+fn qemu(request: &Request, kernel: &Kernel, run: &RunDir, image: &Path) -> Command {
+    let mut append = String::from("console=ttyS0 panic=-1 oops=panic quiet mitigations=off nokaslr");
+    for word in &request.kernel_args {
+        append.push(' ');
+        append.push_str(word);
+    }
+    let mut qemu = tool("qemu-system-x86_64");
+    qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-cpu", "max,+svm"]);
+    if request.icount {
+        // One instruction is 2 ns of guest time and 2 TSC ticks: costs are instruction counts and repeat.
+        qemu.args(["-accel", "tcg,thread=single", "-icount", "shift=1,sleep=on"]);
+    } else {
+        qemu.args(["-accel", "tcg,thread=multi"]);
+    }
+    qemu.args(["-smp", &request.smp.to_string(), "-m", &request.mem_mib.to_string()]);
+    qemu.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(image).args(["-append", &append]);
+    qemu.args(["-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"]);
+    qemu.args(["-device", "virtio-9p-pci,fsdev=root,mount_tag=hostroot"]);
+    // QEMU reads a doubled comma as one.
+    let console = run.path().join("console").to_string_lossy().replace(',', ",,");
+    qemu.args(["-chardev", &format!("file,id=console,path={console}"), "-serial", "chardev:console"]);
+    qemu.args(["-chardev", "stdio,id=command,signal=off", "-serial", "chardev:command"]);
+    qemu
+}

@@ -1,0 +1,299 @@
+//! A Debian archive, found and read through the machine's own apt: its mirror, its proxies, its checks.
+//!
+//! Trust runs as in apt: a signature over the Release file, which has the hash of the package index,
+//! which has the hash of every package.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use super::Suite;
+use crate::process::{capture, find, tool};
+use crate::ui;
+
+/// apt's own downloader (package apt).
+const HELPER: &str = "/usr/lib/apt/apt-helper";
+/// The keys of the Debian archive (package debian-archive-keyring).
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// The index of the packages, relative to the suite's directory.
+const INDEX: &str = "main/binary-amd64/Packages.xz";
+
+/// One suite of the archive: where its files are and what they are.
+pub(crate) struct Archive {
+    base: String,
+    index: String,
+}
+
+/// What the index says of one package.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// Names in Pre-Depends and Depends, alternatives included.
+    pub(crate) depends: Vec<String>,
+    filename: String,
+    sha256: String,
+    size: u64,
+}
+
+#[cfg(test)]
+impl Package {
+    pub(crate) fn for_test(name: &str, depends: &[&str]) -> Self {
+        let depends = depends.iter().map(|name| (*name).to_owned()).collect();
+        Self {
+            name: name.into(),
+            version: "1".into(),
+            depends,
+            filename: String::new(),
+            sha256: String::new(),
+            size: 0,
+        }
+    }
+}
+
+impl Archive {
+    /// Downloads and checks the suite's package index, using `scratch` for its files.
+    pub(crate) fn fetch(suite: Suite, scratch: &Path) -> Result<Self> {
+        let (base, release) = find_release(suite, scratch)?;
+        let text = verify(&release, suite)?;
+        let hash = index_hash(&text)
+            .with_context(|| format!("the Release file of {suite} at {base} has no SHA256 for {INDEX}"))?;
+        let dir = format!("{base}/dists/{suite}/main/binary-amd64");
+        let packed = scratch.join("Packages.xz");
+        // By hash first: the plain name may already be a newer file while a mirror is being updated.
+        download(&format!("{dir}/by-hash/SHA256/{hash}"), &packed, Some(&hash), false)
+            .or_else(|_| download(&format!("{base}/dists/{suite}/{INDEX}"), &packed, Some(&hash), true))?;
+        let index = capture(tool("xz").arg("-dc").arg(&packed))?;
+        Ok(Self { base, index })
+    }
+
+    /// Looks a package up.
+    pub(crate) fn package(&self, name: &str) -> Result<Package> {
+        parse_package(&self.index, name)
+            .with_context(|| format!("the archive's index has no usable entry for package {name}"))
+    }
+
+    /// Downloads a package into `dir` and checks it.
+    pub(crate) fn download(&self, package: &Package, dir: &Path) -> Result<PathBuf> {
+        let megabytes = package.size.div_ceil(1_000_000);
+        ui::step(format_args!("downloading {} {} ({megabytes} MB)", package.name, package.version));
+        let file = dir.join(format!("{}.deb", package.name));
+        download(&format!("{}/{}", self.base, package.filename), &file, Some(&package.sha256), true)?;
+        Ok(file)
+    }
+}
+
+/// Finds the configured archive that has the suite, as Debian's own and not one of its side archives.
+fn find_release(suite: Suite, scratch: &Path) -> Result<(String, PathBuf)> {
+    let bases = bases()?;
+    let mut refusals = Vec::new();
+    for base in bases {
+        let release = scratch.join("InRelease");
+        match download(&format!("{base}/dists/{suite}/InRelease"), &release, None, false) {
+            Ok(()) if is_debian(&fs::read_to_string(&release)?) => return Ok((base, release)),
+            Ok(()) => refusals.push(format!("{base} is not Debian's main archive")),
+            Err(error) => refusals.push(format!("{error:#}")),
+        }
+    }
+    bail!("no archive that apt is configured with gives Debian {suite}: {}", refusals.join("; "))
+}
+
+/// The archives apt is configured with, in its order. Works before the first `apt-get update` and as any user.
+fn bases() -> Result<Vec<String>> {
+    let uris = capture(tool("apt-get").args(["update", "--print-uris", "-o", "Debug::NoLocking=1"]))
+        .context("cannot ask apt for its mirrors")?;
+    let bases = parse_bases(&uris);
+    if bases.is_empty() {
+        bail!(
+            "apt has no package archive configured (see sources.list(5)); the lab's kernels come from there"
+        );
+    }
+    Ok(bases)
+}
+
+fn parse_bases(uris: &str) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    uris.lines()
+        .filter_map(|line| line.strip_prefix('\'')?.split_once('\''))
+        .filter(|(uri, _)| uri.ends_with("/InRelease"))
+        .filter_map(|(uri, _)| uri.split_once("/dists/"))
+        .map(|(base, _)| base.to_owned())
+        .filter(|base| seen.insert(base.clone()))
+        .collect()
+}
+
+fn is_debian(release: &str) -> bool {
+    let has = |line| release.lines().take_while(|l| !l.starts_with(' ')).any(|l| l == line);
+    has("Origin: Debian") && has("Label: Debian")
+}
+
+/// Downloads with apt's own methods and proxies. `shown` lets apt draw its progress on a terminal.
+fn download(uri: &str, file: &Path, sha256: Option<&str>, shown: bool) -> Result<()> {
+    let mut command = tool(HELPER);
+    // As root apt would drop to a user that cannot write here.
+    command.args(["-o", "APT::Sandbox::User=root", "download-file", uri]).arg(file);
+    if let Some(hash) = sha256 {
+        command.arg(format!("SHA256:{hash}"));
+    }
+    if shown {
+        command.stdout(std::io::stderr());
+    } else {
+        command.stdout(Stdio::null());
+    }
+    command.stderr(Stdio::piped());
+    let output = command.output().with_context(|| format!("cannot start {HELPER}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    bail!("cannot download {uri}: {}", stderr.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// What the signature of a Release file is worth.
+#[derive(Debug, PartialEq, Eq)]
+enum Signature {
+    Good,
+    Bad,
+    /// No key on this machine can tell.
+    Unknown,
+}
+
+/// Checks the signature and returns the text it covers. A bad one is an error; where nothing can check, it is said.
+fn verify(release: &Path, suite: Suite) -> Result<String> {
+    let all = || fs::read_to_string(release).context("cannot read the Release file");
+    if find("gpgv").is_none() || !Path::new(KEYRING).exists() {
+        ui::warn(format_args!(
+            "the signature of Debian {suite} is not verified: packages gpgv and debian-archive-keyring are not installed"
+        ));
+        return all();
+    }
+    let signed = release.with_extension("signed");
+    let mut gpgv = tool("gpgv");
+    gpgv.args(["--status-fd", "1", "--keyring", KEYRING, "--output"]).arg(&signed).arg(release);
+    let output = gpgv.output().context("cannot start gpgv")?;
+    match judge(&String::from_utf8_lossy(&output.stdout)) {
+        Signature::Good => fs::read_to_string(&signed).context("gpgv did not write the signed text"),
+        Signature::Bad => bail!(
+            "the Release file of Debian {suite} has a bad signature; the mirror or the way to it is broken or worse: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        ),
+        Signature::Unknown => {
+            ui::warn(format_args!(
+                "the signature of Debian {suite} is not verified: {KEYRING} lacks a valid key for it; \
+                 upgrade the package debian-archive-keyring"
+            ));
+            all()
+        }
+    }
+}
+
+/// Reads gpgv's status lines (doc/DETAILS of GnuPG). Several keys sign; one good signature is enough, as for apt.
+fn judge(status: &str) -> Signature {
+    let has = |word: &str| {
+        status
+            .lines()
+            .any(|line| line.strip_prefix("[GNUPG:] ").and_then(|l| l.split(' ').next()) == Some(word))
+    };
+    if has("BADSIG") {
+        Signature::Bad
+    } else if has("GOODSIG") && has("VALIDSIG") {
+        Signature::Good
+    } else {
+        Signature::Unknown
+    }
+}
+
+/// The SHA256 that a Release file gives for [`INDEX`].
+fn index_hash(release: &str) -> Option<String> {
+    release
+        .lines()
+        .skip_while(|line| *line != "SHA256:")
+        .skip(1)
+        .take_while(|line| line.starts_with(' '))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .find_map(|fields| match fields.as_slice() {
+            [hash, _, INDEX] if hash.len() == 64 => Some((*hash).to_owned()),
+            _ => None,
+        })
+}
+
+/// Reads one stanza of a Packages file.
+fn parse_package(index: &str, name: &str) -> Option<Package> {
+    let head = format!("Package: {name}\n");
+    let start = if index.starts_with(&head) { 0 } else { index.find(&format!("\n{head}"))? + 1 };
+    let stanza = index[start..].split("\n\n").next()?;
+    let field = |name: &str| {
+        stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(ToOwned::to_owned)
+    };
+    let depends = ["Pre-Depends", "Depends"].iter().filter_map(|name| field(name)).flat_map(|list| {
+        let names =
+            list.split([',', '|']).filter_map(|item| item.split_whitespace().next().map(ToOwned::to_owned));
+        names.collect::<Vec<_>>()
+    });
+    Some(Package {
+        name: name.to_owned(),
+        version: field("Version")?,
+        depends: depends.collect(),
+        filename: field("Filename")?,
+        sha256: field("SHA256")?,
+        size: field("Size")?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrors_come_from_apt_in_its_order() {
+        let uris = "'http://a.example/debian/dists/bookworm/InRelease' a_InRelease 0 \n\
+                    'http://a.example/debian/dists/bookworm-updates/InRelease' b_InRelease 0 \n\
+                    'http://b.example/security/dists/bookworm-security/InRelease' c_InRelease 0 \n\
+                    'http://c.example/debian/dists/bookworm/main/binary-amd64/Packages.xz' d 0 \n";
+        assert_eq!(parse_bases(uris), ["http://a.example/debian", "http://b.example/security"]);
+    }
+
+    #[test]
+    fn only_debians_main_archive_will_do() {
+        assert!(is_debian("Origin: Debian\nLabel: Debian\nSHA256:\n x\n"));
+        assert!(!is_debian("Origin: Debian\nLabel: Debian-Security\n"));
+        assert!(!is_debian("Label: Debian\nSHA256:\n x\nOrigin: Debian\n"));
+    }
+
+    #[test]
+    fn the_index_hash_is_the_sha256_one() {
+        let (md5, sha) = ("1".repeat(32), "2".repeat(64));
+        let release = format!(
+            "Origin: Debian\nMD5Sum:\n {md5} 10 {INDEX}\nSHA256:\n {sha} 9 main/binary-i386/Packages.xz\n \
+             {sha}  10 {INDEX}\n"
+        );
+        assert_eq!(index_hash(&release), Some(sha));
+        assert_eq!(index_hash("MD5Sum:\n 1 1 x\n"), None);
+    }
+
+    #[test]
+    fn one_good_signature_is_enough_and_one_bad_too_many() {
+        let good = "[GNUPG:] NEWSIG\n[GNUPG:] NO_PUBKEY 1\n[GNUPG:] GOODSIG 2 Debian\n[GNUPG:] VALIDSIG 2\n";
+        assert_eq!(judge(good), Signature::Good);
+        assert_eq!(judge(&format!("{good}[GNUPG:] BADSIG 3 x\n")), Signature::Bad);
+        assert_eq!(judge("[GNUPG:] NO_PUBKEY 1\n"), Signature::Unknown);
+        assert_eq!(judge("[GNUPG:] EXPKEYSIG 1\n[GNUPG:] VALIDSIG 1\n"), Signature::Unknown);
+    }
+
+    #[test]
+    fn a_stanza_gives_file_hash_and_dependencies() {
+        let index = "Package: linux-image-amd64-dbg\nVersion: 9\nFilename: no\nSize: 1\nSHA256: no\n\n\
+                     Package: linux-image-amd64\nVersion: 7.2.12-1\nPre-Depends: linux-base (>= 4.12~)\n\
+                     Depends: linux-image-7.2.12+deb14-amd64 (= 7.2.12-1), a | b\nFilename: pool/x.deb\nSize: 70\n\
+                     SHA256: abc\n\nPackage: z\n";
+        let package = parse_package(index, "linux-image-amd64").unwrap();
+        assert_eq!(package.depends, ["linux-base", "linux-image-7.2.12+deb14-amd64", "a", "b"]);
+        assert_eq!((package.version.as_str(), package.filename.as_str()), ("7.2.12-1", "pool/x.deb"));
+        assert_eq!((package.sha256.as_str(), package.size), ("abc", 70));
+        assert_eq!(parse_package(index, "linux-image"), None);
+        assert_eq!(parse_package(index, "z"), None);
+    }
+}
