@@ -8,9 +8,9 @@ pub const NONE: u32 = u32::MAX;
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// vCPUs that found no free record (raise `--max-vcpus`); their exits are counted in the overflow record.
+    /// Look-ups of vCPUs that found no free record (raise `--max-vcpus`); their exits are counted in the overflow record.
     VcpusFull = 0,
-    /// (vCPU, reason) pairs that found no free histogram (raise `--max-histograms`); they have no percentiles.
+    /// (vCPU, reason) pairs that found no free histogram (raise `--max-reasons`); they have no percentiles.
     HistogramsFull = 1,
     /// Exits whose reason could not be read from the vCPU, counted under code `exits::CODE_UNREADABLE`.
     UnreadableReason = 2,

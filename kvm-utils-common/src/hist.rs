@@ -19,8 +19,9 @@ pub const MAX_ERROR: f64 = 1.0 / 32.0;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Hist {
-    /// Count per bucket; see [`bucket`].
-    pub buckets: [u64; BUCKETS],
+    /// Count per bucket, see [`bucket`], modulo 2^32: whoever reads it at least once per 2^32 events (an hour at a
+    /// million a second) knows the true count, and the map takes half the memory.
+    pub buckets: [u32; BUCKETS],
 }
 
 /// Floor of the binary logarithm; 0 for 0.

@@ -66,6 +66,8 @@ pub struct VcpuRecord {
     pub kvm: u64,
     /// `bpf_ktime_get_ns()` when the record was taken.
     pub since: u64,
+    /// `bpf_ktime_get_ns()` when the kernel destroyed the vCPU; 0 while it lives.
+    pub until: u64,
     /// KVM's id of the vCPU; `u32::MAX` = could not be read.
     pub vcpu_id: u32,
     /// The event's isa: 1 VMX, 2 SVM (include/trace/events/kvm.h).
@@ -80,10 +82,19 @@ pub struct VcpuRecord {
     pub ns_tid: u32,
     /// Name of the thread, NUL-padded.
     pub comm: [u8; 16],
+    /// KVM's own statistic `kvm_vcpu.stat.exits` when the record was taken and when the vCPU was destroyed; `u64::MAX` =
+    /// not known.
+    pub kvm_exits_first: u64,
+    /// See `kvm_exits_first`.
+    pub kvm_exits_last: u64,
+    /// 1 if the record was taken at an exit: KVM may or may not have counted that exit in `kvm_exits_first`.
+    pub taken_at_exit: u32,
     /// 1 once the vCPU entered the guest or left it while traced.
     pub entered: u32,
-    /// Room up to the next cache line.
-    pub reserved: [u32; 1],
+    /// Histograms given to this vCPU's cells so far: numbers `hist_base..hist_base + hists_used` of `HISTS`.
+    pub hists_used: u32,
+    /// See `hists_used`.
+    pub hist_base: u32,
     /// Numbers per exit reason; see [`crate::exits::direct_cell`].
     pub cells: [ExitCell; CELLS],
 }

@@ -29,6 +29,8 @@ globals! {
     VCPU_KVM: u32 = NONE;
     /// `kvm_vcpu.vcpu_id`.
     VCPU_ID: u32 = NONE;
+    /// `kvm_vcpu.stat.exits`.
+    VCPU_STAT_EXITS: u32 = NONE;
     /// VMX's full exit reason, from the `struct kvm_vcpu`.
     VMX_EXIT_REASON: u32 = NONE;
     /// `vcpu_svm.vmcb`, from the `struct kvm_vcpu`.
@@ -45,6 +47,8 @@ globals! {
     /// Classic kvm_entry: offset of vcpu_id.
     ENTRY_VCPU_ID_AT: u32 = NONE;
 
+    /// Histograms for each vCPU.
+    HISTS_PER_VCPU: u32 = 0;
     /// 1: nothing tells when a vCPU is destroyed, so a key is believed only together with its process.
     CHECK_PROCESS: u32 = 0;
     /// 1: only the processes in `TGIDS` are counted.

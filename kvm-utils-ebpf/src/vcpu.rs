@@ -128,7 +128,7 @@ fn resolve(key: u64, vcpu: u64, vcpu_id: u32, isa: u32) -> u32 {
         Some(stale) => {
             // The key lived in another process before, and nothing told us of its end.
             if stale.index != IGNORED_SLOT {
-                retire(stale.index);
+                retire(stale.index, 0);
             }
             take(key, vcpu, vcpu_id, isa, pid_tgid)
         }
@@ -166,9 +166,10 @@ fn take(key: u64, vcpu: u64, mut vcpu_id: u32, isa: u32, pid_tgid: u64) -> u32 {
             _ => trouble::count(Trouble::UnreadableIdentity),
         }
     }
+    let visible = visible_ids(pid_tgid);
     // SAFETY: only the presence of the key is asked for.
     let wanted = unsafe {
-        (globals::FILTER_TGIDS.load() == 0 || TGIDS.get(tgid).is_some())
+        (globals::FILTER_TGIDS.load() == 0 || TGIDS.get(visible.tgid).is_some())
             && (globals::FILTER_VCPU_IDS.load() == 0 || VCPU_IDS.get(vcpu_id).is_some())
     };
     let index = if wanted {
@@ -190,24 +191,15 @@ fn take(key: u64, vcpu: u64, mut vcpu_id: u32, isa: u32, pid_tgid: u64) -> u32 {
         record.kvm = kvm;
         record.vcpu_id = vcpu_id;
         record.isa = isa;
+        record.hist_base = index * globals::HISTS_PER_VCPU.load();
         record.tgid = tgid;
         record.tid = pid_tgid as u32;
+        record.kvm_exits_first = kvm_exits(vcpu);
+        record.kvm_exits_last = u64::MAX;
+        record.taken_at_exit = u32::from(isa != 0);
         record.comm = bpf_get_current_comm().unwrap_or_default();
-        let ino = globals::PIDNS_INO.load();
-        if ino != 0 {
-            let mut ids = bpf_pidns_info { pid: 0, tgid: 0 };
-            // SAFETY: the kernel fills, or on error clears, the structure of the size given.
-            unsafe {
-                bpf_get_ns_current_pid_tgid(
-                    globals::PIDNS_DEV.load(),
-                    ino,
-                    &raw mut ids,
-                    size_of::<bpf_pidns_info>() as u32,
-                );
-            }
-            record.ns_tgid = ids.tgid;
-            record.ns_tid = ids.pid;
-        }
+        record.ns_tgid = visible.tgid;
+        record.ns_tid = visible.pid;
         // SAFETY: a helper without preconditions.
         record.since = unsafe { bpf_ktime_get_ns() };
         record.state = STATE_LIVE;
@@ -221,9 +213,41 @@ fn take(key: u64, vcpu: u64, mut vcpu_id: u32, isa: u32, pid_tgid: u64) -> u32 {
     index
 }
 
+/// The current process and thread as this tool's pid namespace numbers them; zeros if it does not see them.
+#[inline(always)]
+fn visible_ids(pid_tgid: u64) -> bpf_pidns_info {
+    let ino = globals::PIDNS_INO.load();
+    if ino == 0 {
+        return bpf_pidns_info { pid: pid_tgid as u32, tgid: (pid_tgid >> 32) as u32 };
+    }
+    let mut ids = bpf_pidns_info { pid: 0, tgid: 0 };
+    // SAFETY: the kernel fills, or on error clears, the structure of the size given.
+    unsafe {
+        bpf_get_ns_current_pid_tgid(
+            globals::PIDNS_DEV.load(),
+            ino,
+            &raw mut ids,
+            size_of::<bpf_pidns_info>() as u32,
+        );
+    }
+    ids
+}
+
+/// KVM's own count of this vCPU's exits; `u64::MAX` = not known.
+#[inline(always)]
+fn kvm_exits(vcpu: u64) -> u64 {
+    let at = globals::VCPU_STAT_EXITS.load();
+    if vcpu == 0 || at == NONE {
+        return u64::MAX;
+    }
+    // SAFETY: probe reads check the address themselves.
+    unsafe { bpf_probe_read_kernel((vcpu + u64::from(at)) as *const u64) }.unwrap_or(u64::MAX)
+}
+
 /// Forgets a vCPU that the kernel destroys. Its numbers stay until user space has read them.
 #[inline(always)]
-pub fn forget(key: u64) {
+pub fn forget(vcpu: u64) {
+    let key = vcpu;
     let line = cache_line(key);
     // SAFETY: one aligned word within CACHE; another CPU can only have put another vCPU's word there, which this
     // store then drops: it will be looked up again.
@@ -235,7 +259,7 @@ pub fn forget(key: u64) {
     // SAFETY: copied at once.
     if let Some(slot) = unsafe { SLOTS.get(key) }.copied() {
         if slot.index != IGNORED_SLOT {
-            retire(slot.index);
+            retire(slot.index, vcpu);
         }
         // The entry can only be gone already, which is what is wanted.
         let _ = SLOTS.remove(key);
@@ -243,11 +267,14 @@ pub fn forget(key: u64) {
 }
 
 #[inline(always)]
-fn retire(index: u32) {
+fn retire(index: u32, vcpu: u64) {
     if let Some(record) = VCPUS.get_ptr_mut(index) {
         // SAFETY: the vCPU of this record cannot run any more, so nobody else writes here.
         let record = unsafe { &mut *record };
         record.key = 0;
+        record.kvm_exits_last = kvm_exits(vcpu);
+        // SAFETY: a helper without preconditions.
+        record.until = unsafe { bpf_ktime_get_ns() };
         record.state = STATE_DEAD;
     }
 }

@@ -1,11 +1,6 @@
 //! exits: count and duration of every exit per vCPU and reason.
 
-use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
-    helpers::bpf_ktime_get_ns,
-    macros::map,
-    maps::{Array, Queue},
-};
+use aya_ebpf::{bindings::BPF_F_MMAPABLE, helpers::bpf_ktime_get_ns, macros::map, maps::Array};
 use kvm_utils_common::{
     config::Trouble,
     exits::{CELLS, CODE_OTHER, EXTRA_CELLS, ExitCell, OTHER_CELL, direct_cell},
@@ -13,14 +8,11 @@ use kvm_utils_common::{
     vcpu::VcpuRecord,
 };
 
-use crate::{atomic, trouble, vcpu::Found};
+use crate::{atomic, globals, trouble, vcpu::Found};
 
 /// Histograms, given to a (vCPU, reason) when it first occurs. Number 0 takes what has none and is never read.
 #[map]
 static HISTS: Array<Hist> = Array::with_max_entries(64, BPF_F_MMAPABLE);
-/// Histograms that nobody uses.
-#[map]
-static FREE_HISTS: Queue<u32> = Queue::with_max_entries(64, 0);
 
 /// A vCPU left the guest because of `code`.
 #[inline(always)]
@@ -92,9 +84,11 @@ fn first_exit(record: &mut VcpuRecord, index: u32, code: u64) {
     let cell = &mut record.cells[index];
     cell.code = if index as u32 == OTHER_CELL { CODE_OTHER } else { code };
     cell.min_ns = u64::MAX;
-    match FREE_HISTS.pop() {
-        Ok(Some(hist)) => cell.hist = hist,
-        _ => trouble::count(Trouble::HistogramsFull),
+    if record.hists_used < globals::HISTS_PER_VCPU.load() {
+        cell.hist = record.hist_base + record.hists_used;
+        record.hists_used += 1;
+    } else {
+        trouble::count(Trouble::HistogramsFull);
     }
     record.entered = 1;
     record.seen[(index >> 6) & 3] |= 1 << (index & 63);

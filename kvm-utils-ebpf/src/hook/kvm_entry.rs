@@ -8,6 +8,7 @@ use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
+use kvm_utils_common::config::NONE;
 
 use super::kvm_exit::argument;
 use crate::{
@@ -25,10 +26,16 @@ fn kvm_entry_raw(ctx: RawTracePointContext) -> i32 {
 
 #[tracepoint(category = "kvm", name = "kvm_entry")]
 fn kvm_entry_tp(ctx: TracePointContext) -> u32 {
-    let at = globals::ENTRY_VCPU_ID_AT.load() as usize;
-    // SAFETY: probe reads check the address themselves.
-    if let Ok(id) = unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u8>().add(at).cast::<u32>()) } {
-        exits::record_entry(vcpu::find(Who::by_thread(id, 0)));
-    }
+    let at = globals::ENTRY_VCPU_ID_AT.load();
+    let id = if at == NONE {
+        0
+    } else {
+        // SAFETY: probe reads check the address themselves.
+        match unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u8>().add(at as usize).cast::<u32>()) } {
+            Ok(id) => id,
+            Err(_) => return 0,
+        }
+    };
+    exits::record_entry(vcpu::find(Who::by_thread(id, 0)));
     0
 }
