@@ -2,4 +2,5 @@
 //! hook -> drill-down -> map -> snapshot -> report -> view.
 
 pub mod decode;
+pub mod host;
 pub mod model;

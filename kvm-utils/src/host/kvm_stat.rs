@@ -1,0 +1,200 @@
+//! KVM's own count of exits, from debugfs.
+//!
+//! Each VM has a directory `TID-FD` in /sys/kernel/debug/kvm: the thread that created it, as the initial pid namespace
+//! numbers it, and the descriptor it got (kvm_create_vm_debugfs, virt/kvm/kvm_main.c). Its file `exits` is the sum
+//! over the VM's vCPUs since they were created.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    process::process_of,
+    root::{ProcRoot, SysRoot},
+};
+
+/// Why KVM's statistics cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// No debugfs is mounted.
+    #[error("debugfs is not mounted: mount -t debugfs debugfs /sys/kernel/debug")]
+    NotMounted,
+    /// debugfs is there, KVM's directory is not.
+    #[error("{0} does not exist: KVM is not loaded, or its kernel has no debugfs")]
+    NoKvm(String),
+    /// This user may not read them.
+    #[error("not allowed to read {0}: run as root, or with CAP_DAC_READ_SEARCH")]
+    Denied(String),
+    /// The kernel refuses even root.
+    #[error(
+        "the kernel refuses to show {0}: it is locked down (kernel_lockdown(7)); boot without lockdown= to get it"
+    )]
+    LockedDown(String),
+    /// The ids in debugfs cannot be matched from inside a pid namespace.
+    #[error("this is not the initial pid namespace, whose ids debugfs shows: run on the host itself")]
+    PidNamespace,
+    /// KVM lists no VM of this process.
+    #[error(
+        "KVM lists no VM of process {0}: it has ended, or the thread that made it had before this tool started"
+    )]
+    NotListed(u32),
+    /// Anything else.
+    #[error("cannot read {path}: {error}")]
+    Unexpected {
+        /// The file.
+        path: String,
+        /// What the kernel said.
+        error: String,
+    },
+}
+
+impl Unavailable {
+    fn new(path: &Path, error: &io::Error) -> Self {
+        let shown = path.display().to_string();
+        match error.raw_os_error() {
+            // Permission bits answer EACCES, lockdown answers EPERM (fs/debugfs/file.c).
+            Some(libc::EACCES) => Self::Denied(shown),
+            Some(libc::EPERM) => Self::LockedDown(shown),
+            Some(libc::ENOENT) => Self::NoKvm(shown),
+            _ => Self::Unexpected { path: shown, error: error.to_string() },
+        }
+    }
+}
+
+/// The count of one VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmExits {
+    /// Thread that created it, in the initial pid namespace.
+    pub creator: u32,
+    /// The descriptor it got.
+    pub fd: u32,
+    /// Exits of its vCPUs since they were created.
+    pub exits: u64,
+}
+
+/// The counts of the VMs of one process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessExits {
+    /// Their sum.
+    pub total: u64,
+    /// Each VM.
+    pub vms: Vec<VmExits>,
+}
+
+/// Reads KVM's statistics.
+#[derive(Clone, Debug)]
+pub struct KvmStat {
+    debugfs: PathBuf,
+    proc: ProcRoot,
+    initial_pidns: bool,
+    /// Which process a directory belongs to, remembered because the thread it is named after may end before its VM.
+    owners: HashMap<(u32, u32), u32>,
+}
+
+impl KvmStat {
+    /// A reader of the statistics below `root`; asks for the pid namespace of this process.
+    #[must_use]
+    pub fn new(root: &SysRoot, initial_pidns: bool) -> Self {
+        Self {
+            debugfs: root.path("/sys/kernel/debug"),
+            proc: root.proc(),
+            initial_pidns,
+            owners: HashMap::new(),
+        }
+    }
+
+    /// Exits of all VMs there are, on the whole host. Falls when a VM ends.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub fn host_exits(&self) -> Result<u64, Unavailable> {
+        self.check_mounted()?;
+        read_count(&self.debugfs.join("kvm/exits"))
+    }
+
+    /// The exits of each process that has VMs, by pid.
+    ///
+    /// # Errors
+    /// [`Unavailable`], if nothing can be read at all; a VM that vanishes is left out.
+    pub fn all(&mut self) -> Result<BTreeMap<u32, ProcessExits>, Unavailable> {
+        self.read(None)
+    }
+
+    /// The exits of process `pid`'s VMs.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub fn of(&mut self, pid: u32) -> Result<ProcessExits, Unavailable> {
+        self.read(Some(pid))?.remove(&pid).ok_or(Unavailable::NotListed(pid))
+    }
+
+    fn read(&mut self, only: Option<u32>) -> Result<BTreeMap<u32, ProcessExits>, Unavailable> {
+        if !self.initial_pidns {
+            return Err(Unavailable::PidNamespace);
+        }
+        self.check_mounted()?;
+        let directory = self.debugfs.join("kvm");
+        let entries = fs::read_dir(&directory).map_err(|error| Unavailable::new(&directory, &error))?;
+        let listed: HashSet<(u32, u32)> =
+            entries.filter_map(|entry| parse_name(entry.ok()?.file_name().to_str()?)).collect();
+        self.owners.retain(|name, _| listed.contains(name));
+
+        let mut processes: BTreeMap<u32, ProcessExits> = BTreeMap::new();
+        for (creator, fd) in listed {
+            let owner = match self.owners.get(&(creator, fd)) {
+                Some(owner) => *owner,
+                None => match process_of(&self.proc, creator) {
+                    Some(owner) => *self.owners.entry((creator, fd)).or_insert(owner),
+                    None => continue,
+                },
+            };
+            if only.is_some_and(|pid| pid != owner) {
+                continue;
+            }
+            let exits = match read_count(&directory.join(format!("{creator}-{fd}/exits"))) {
+                Ok(exits) => exits,
+                // The VM ended since the directory was listed.
+                Err(Unavailable::NoKvm(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            let process = processes.entry(owner).or_default();
+            process.total += exits;
+            process.vms.push(VmExits { creator, fd, exits });
+        }
+        for process in processes.values_mut() {
+            process.vms.sort_unstable_by_key(|vm| (vm.creator, vm.fd));
+        }
+        Ok(processes)
+    }
+
+    /// An unmounted /sys/kernel/debug is an empty directory of sysfs.
+    fn check_mounted(&self) -> Result<(), Unavailable> {
+        match fs::read_dir(&self.debugfs) {
+            Ok(entries) => {
+                if entries.count() == 0 {
+                    Err(Unavailable::NotMounted)
+                } else {
+                    Ok(())
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Unavailable::NotMounted),
+            Err(error) => Err(Unavailable::new(&self.debugfs, &error)),
+        }
+    }
+}
+
+fn read_count(path: &Path) -> Result<u64, Unavailable> {
+    let text = fs::read_to_string(path).map_err(|error| Unavailable::new(path, &error))?;
+    text.trim().parse().map_err(|_| Unavailable::Unexpected {
+        path: path.display().to_string(),
+        error: format!("{:?} is no count", text.trim()),
+    })
+}
+
+/// The thread and descriptor that a directory is named after.
+fn parse_name(name: &str) -> Option<(u32, u32)> {
+    let (creator, fd) = name.split_once('-')?;
+    Some((creator.parse().ok()?, fd.parse().ok()?))
+}
