@@ -4,3 +4,4 @@
 pub mod decode;
 pub mod host;
 pub mod model;
+pub mod view;

@@ -1,0 +1,12 @@
+//! What a report looks like: pure functions of the model, one file per format. None of them knows where the numbers
+//! come from or what the terminal is; they are told.
+
+pub mod csv;
+pub mod json;
+pub mod live;
+pub mod table;
+pub mod text;
+pub mod units;
+
+pub use live::Frame;
+pub use table::{By, Style};

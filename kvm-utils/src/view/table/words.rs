@@ -1,0 +1,177 @@
+//! The sentences around the numbers: whose they are, whether to believe them, what to do next.
+
+use super::Style;
+use super::fit::{Line, Paint};
+use crate::model::{KvmStat, Proof, Report, Vcpu, Verdict, Vm};
+use crate::view::{text, units};
+
+/// A VM's name takes no more columns than this.
+const LONGEST_NAME: usize = 32;
+/// The labels of the last lines are this wide.
+const LABEL: usize = 7;
+
+/// Whose numbers follow, for one VM.
+pub fn vm(vm: &Vm, report: &Report, style: &Style) -> Vec<Line> {
+    let name = text::cut(&text::safe(&vm.name, style.unicode), LONGEST_NAME, style.unicode);
+    let vmm = text::cut(&text::safe(&vm.vmm, style.unicode), LONGEST_NAME, style.unicode);
+    let mut who = vec![name];
+    who.push(format!("{} {}", if vmm == "unknown" { "pid" } else { vmm.as_str() }, vm.pid));
+    who.push(units::counted(vm.vcpus.len() as u64, "vCPU", "vCPUs"));
+    if vm.ended {
+        who.push("ended".to_owned());
+    }
+    let alone = report.vms.len() == 1;
+    if alone {
+        who.extend(span(report));
+    }
+    let mut items = vec![who.join("  "), events(vm.events, report)];
+    let share = |what: &str, share: Option<f64>| Some(format!("{what} {}", units::percent(share?, " ")));
+    let shares = [share("time in exits", vm.busy_share), share("waiting", vm.waiting_share)];
+    let shares: Vec<String> = shares.into_iter().flatten().collect();
+    if !shares.is_empty() {
+        items.push(shares.join(", "));
+    }
+    if alone {
+        items.push(own_cost(&report.proof));
+    }
+    packed(&items, Paint::Heading, style)
+}
+
+/// Whose numbers follow, for one vCPU, and what it is doing.
+pub fn vcpu(vcpu: &Vcpu, report: &Report, style: &Style) -> Vec<Line> {
+    let id = vcpu.vcpu.map_or_else(|| "?".to_owned(), |id| id.to_string());
+    let mut items = vec![format!("vcpu {id}  tid {}", vcpu.tid), events(vcpu.events, report)];
+    if let Some(running) = &vcpu.running {
+        let reason = text::safe(&running.reason, style.unicode);
+        items.push(format!("in {reason} for {}", units::duration(running.for_ns as f64)));
+    }
+    packed(&items, Paint::Plain, style)
+}
+
+/// The line over several VMs.
+pub fn overview(report: &Report, style: &Style) -> Vec<Line> {
+    let vcpus: usize = report.vms.iter().map(|vm| vm.vcpus.len()).sum();
+    let mut who = vec![
+        units::counted(report.vms.len() as u64, "VM", "VMs"),
+        units::counted(vcpus as u64, "vCPU", "vCPUs"),
+    ];
+    who.extend(span(report));
+    let items = [who.join("  "), events(report.events, report), own_cost(&report.proof)];
+    packed(&items, Paint::Heading, style)
+}
+
+/// What to say when there is nothing to show.
+pub fn nothing(report: &Report, style: &Style) -> Vec<Line> {
+    let sentence = format!(
+        "no {} in {}: no VM ran, or none that the options select",
+        noun(report).1,
+        units::interval(report.interval.as_secs_f64())
+    );
+    text::wrap(&sentence, style.columns()).into_iter().map(|line| Line::new(line, Paint::Heading)).collect()
+}
+
+/// The proof, and every reason to doubt it.
+pub fn proof(report: &Report, style: &Style) -> Vec<Line> {
+    let proof = &report.proof;
+    let verdict = proof.verdict();
+    let mut items = vec![compared(proof)];
+    items.push(format!("missed {}", proof.missed.map_or_else(|| "unknown".to_owned(), units::count)));
+    items.push(format!("unpaired {}", units::count(proof.unpaired)));
+    items.push(format!("in progress {}", units::count(proof.in_progress)));
+    if proof.entries_without_exit > 0 {
+        items.push(format!("entries without exit {}", units::count(proof.entries_without_exit)));
+    }
+    let packed = text::pack(&items, style.columns().saturating_sub(LABEL), 0, style.unicode);
+    let paint = match verdict {
+        Verdict::Proven => Paint::Plain,
+        Verdict::Unchecked => Paint::Unchecked,
+        Verdict::Doubtful(_) => Paint::Doubt,
+    };
+    let mut lines = labelled("proof", &packed, paint);
+    if let Verdict::Doubtful(doubts) = &verdict {
+        for doubt in doubts {
+            lines.extend(sentence("DOUBT", doubt, Paint::Doubt, style));
+        }
+    }
+    if let KvmStat::Unknown(why) = &proof.kvm_stat {
+        let why = format!("KVM's own statistic is unknown: {why}");
+        lines.extend(sentence("unsure", &why, Paint::Unchecked, style));
+    }
+    lines
+}
+
+/// What to look at next, and what one must know.
+pub fn advice(report: &Report, style: &Style) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for hint in &report.hints {
+        lines.extend(sentence("try", hint, Paint::Plain, style));
+    }
+    if report.proof.histograms_full > 0 {
+        let note = format!(
+            "{} of a vCPU without percentiles, no histogram was left: raise --max-histograms",
+            units::counted(report.proof.histograms_full, "reason", "reasons")
+        );
+        lines.extend(sentence("note", &note, Paint::Plain, style));
+    }
+    for note in &report.notes {
+        lines.extend(sentence("note", note, Paint::Plain, style));
+    }
+    lines
+}
+
+/// Our count beside KVM's.
+fn compared(proof: &Proof) -> String {
+    let counted = format!("counted {}", units::count(proof.counted));
+    match proof.kvm_stat {
+        KvmStat::Unknown(_) => format!("{counted}, kvm unknown"),
+        KvmStat::Between { least, most } if least == most => {
+            let sign = if proof.counted == least { "=" } else { "!=" };
+            format!("{counted} {sign} kvm {}", units::count(least))
+        }
+        KvmStat::Between { least, most } => {
+            let sign = if (least..=most).contains(&proof.counted) { "within" } else { "not within" };
+            format!("{counted} {sign} kvm {} to {}", units::count(least), units::count(most))
+        }
+    }
+}
+
+/// Instruction set and length of the interval.
+fn span(report: &Report) -> [String; 2] {
+    let length = units::interval(report.interval.as_secs_f64());
+    [report.host.isa.clone(), if report.summary { format!("whole run {length}") } else { length }]
+}
+
+/// `22,480 exits, 2,248/s`.
+fn events(n: u64, report: &Report) -> String {
+    let (one, many) = noun(report);
+    let per_second = units::rate(n as f64 / report.interval.as_secs_f64());
+    format!("{}, {per_second}/s", units::counted(n, one, many))
+}
+
+/// What is counted, one and many.
+fn noun(report: &Report) -> (&'static str, &'static str) {
+    if report.noun == "exits" { ("exit", "exits") } else { ("event", "events") }
+}
+
+fn own_cost(proof: &Proof) -> String {
+    proof.own_cost.map_or_else(
+        || "our cost unknown".to_owned(),
+        |share| format!("our cost {} of a CPU", units::percent(share, " ")),
+    )
+}
+
+fn packed(items: &[String], paint: Paint, style: &Style) -> Vec<Line> {
+    let lines = text::pack(items, style.columns(), 2, style.unicode);
+    lines.into_iter().map(|line| Line::new(line, paint)).collect()
+}
+
+/// A sentence under its label, wrapped.
+fn sentence(label: &str, text: &str, paint: Paint, style: &Style) -> Vec<Line> {
+    let width = style.columns().saturating_sub(LABEL);
+    labelled(label, &text::wrap(&text::safe(text, style.unicode), width), paint)
+}
+
+fn labelled(label: &str, texts: &[String], paint: Paint) -> Vec<Line> {
+    let labels = std::iter::once(label).chain(std::iter::repeat(""));
+    labels.zip(texts).map(|(label, text)| Line::new(format!("{label:LABEL$}{text}"), paint)).collect()
+}

@@ -1,0 +1,14 @@
+//! What people and programs read: every view of realistic and of hostile reports.
+//!
+//! The pictures are in `snapshots/`. After a wanted change: `INSTA_UPDATE=always cargo test -p kvm-utils --test view`,
+//! then read the difference before committing it.
+
+// clippy.toml allows this in test functions; their helpers here are tests as well.
+#![allow(clippy::unwrap_used)]
+
+mod csv;
+mod fixture;
+mod json;
+mod live;
+mod table;
+mod width;
