@@ -110,8 +110,9 @@ impl<W: Write> Frame<W> {
     pub fn erase(&mut self) -> io::Result<()> {
         match self.drawn.take() {
             Some((lines, _)) if lines > 0 => {
-                let bytes = up(lines) + ERASE_BELOW;
-                self.write(&bytes)
+                // Line by line: erasing a whole screen at once would push it into the history of some terminals.
+                let erased = format!("{ERASE_LINE}\r\n").repeat(lines);
+                self.write(&(up(lines) + &erased + &up(lines)))
             }
             _ => Ok(()),
         }

@@ -77,7 +77,7 @@ fn what_is_kept_stays_and_what_is_erased_goes() {
     let writes = frame.into_inner().0;
     assert_eq!(writes.len(), 3);
     assert!(!writes[1].contains("\u{1b}[2A"), "{:?}", writes[1]);
-    assert_eq!(writes[2], "\r\u{1b}[1A\u{1b}[J");
+    assert_eq!(writes[2], "\r\u{1b}[1A\u{1b}[K\r\n\r\u{1b}[1A");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_summary_takes_the_place_of_the_last_frame() {
     frame.erase().unwrap();
     frame.append("summary\n").unwrap();
     let writes = frame.into_inner().0;
-    assert_eq!(writes[1..], ["\r\u{1b}[1A\u{1b}[J", "summary\n"]);
+    assert_eq!(writes[1..], ["\r\u{1b}[1A\u{1b}[K\r\n\r\u{1b}[1A", "summary\n"]);
     // But a frame that was left standing is kept apart from it.
     let mut frame = Frame::new(Writes::default());
     frame.redraw("one\n", SCREEN).unwrap();

@@ -116,6 +116,10 @@ fn a_low_terminal_shows_the_first_rows_and_the_proof() {
         render(&fixture::two_vms(), &Style { height: Some(14), ..TERMINAL })
     );
     assert_snapshot!(
+        "low_and_doubtful",
+        render(&fixture::doubtful(), &Style { height: Some(12), ..TERMINAL })
+    );
+    assert_snapshot!(
         "low_by_vcpu",
         render(&fixture::one_vm(), &Style { height: Some(12), by: By::Vcpu, unicode: false, ..TERMINAL })
     );

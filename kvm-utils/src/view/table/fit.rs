@@ -96,6 +96,8 @@ pub struct Document {
     pub hidden: usize,
     /// Whether to believe it; shown always.
     pub proof: Vec<Line>,
+    /// The same in fewer lines.
+    pub brief_proof: Vec<Line>,
     /// What to look at next; the first to go.
     pub extra: Vec<Line>,
 }
@@ -110,10 +112,14 @@ pub fn lines(mut document: Document, style: &Style) -> Vec<Line> {
         let caps = vec![most_rows; document.blocks.len()];
         return document.assemble(&caps, style);
     };
-    if document.height(USEFUL_ROWS.min(most_rows)) > height {
+    let useful = USEFUL_ROWS.min(most_rows);
+    if document.height(useful) > height {
         document.extra.clear();
     }
-    while document.blocks.len() > 1 && document.height(USEFUL_ROWS.min(most_rows)) > height {
+    if document.height(useful) > height {
+        document.proof = std::mem::take(&mut document.brief_proof);
+    }
+    while document.blocks.len() > 1 && document.height(useful) > height {
         document.blocks.pop();
         document.hidden += 1;
     }

@@ -58,7 +58,8 @@ pub fn render(report: &Report, style: &Style) -> String {
         blocks: Vec::new(),
         unit: ("VM", "VMs"),
         hidden: 0,
-        proof: words::proof(report, style),
+        proof: words::proof(report, style, false),
+        brief_proof: words::proof(report, style, true),
         extra: words::advice(report, style),
     };
     let totals_only = style.by == By::Reason || report.vms.is_empty() && !report.totals.is_empty();

@@ -70,8 +70,8 @@ pub fn nothing(report: &Report, style: &Style) -> Vec<Line> {
     text::wrap(&sentence, style.columns()).into_iter().map(|line| Line::new(line, Paint::Heading)).collect()
 }
 
-/// The proof, and every reason to doubt it.
-pub fn proof(report: &Report, style: &Style) -> Vec<Line> {
+/// The proof, and every reason to doubt it; with `brief`, what takes more than a line is cut.
+pub fn proof(report: &Report, style: &Style, brief: bool) -> Vec<Line> {
     let proof = &report.proof;
     let verdict = proof.verdict();
     let mut items = vec![compared(proof)];
@@ -81,7 +81,15 @@ pub fn proof(report: &Report, style: &Style) -> Vec<Line> {
     if proof.entries_without_exit > 0 {
         items.push(format!("entries without exit {}", units::count(proof.entries_without_exit)));
     }
-    let packed = text::pack(&items, style.columns().saturating_sub(LABEL), 0, style.unicode);
+    let width = style.columns().saturating_sub(LABEL);
+    let packed = text::pack(&items, width, 0, style.unicode);
+    let packed = if brief { vec![text::cut(&items.join("   "), width, style.unicode)] } else { packed };
+    let sentence = |label, text: &str, paint| {
+        let text = text::safe(text, style.unicode);
+        let lines =
+            if brief { vec![text::cut(&text, width, style.unicode)] } else { text::wrap(&text, width) };
+        labelled(label, &lines, paint)
+    };
     let paint = match verdict {
         Verdict::Proven => Paint::Plain,
         Verdict::Unchecked => Paint::Unchecked,
@@ -90,31 +98,35 @@ pub fn proof(report: &Report, style: &Style) -> Vec<Line> {
     let mut lines = labelled("proof", &packed, paint);
     if let Verdict::Doubtful(doubts) = &verdict {
         for doubt in doubts {
-            lines.extend(sentence("DOUBT", doubt, Paint::Doubt, style));
+            lines.extend(sentence("DOUBT", doubt, Paint::Doubt));
         }
     }
     if let KvmStat::Unknown(why) = &proof.kvm_stat {
         let why = format!("KVM's own statistic is unknown: {why}");
-        lines.extend(sentence("unsure", &why, Paint::Unchecked, style));
+        lines.extend(sentence("unsure", &why, Paint::Unchecked));
     }
     lines
 }
 
 /// What to look at next, and what one must know.
 pub fn advice(report: &Report, style: &Style) -> Vec<Line> {
+    let width = style.columns().saturating_sub(LABEL);
+    let sentence = |label, text: &str| {
+        labelled(label, &text::wrap(&text::safe(text, style.unicode), width), Paint::Plain)
+    };
     let mut lines = Vec::new();
     for hint in &report.hints {
-        lines.extend(sentence("try", hint, Paint::Plain, style));
+        lines.extend(sentence("try", hint));
     }
     if report.proof.histograms_full > 0 {
         let note = format!(
             "{} of a vCPU without percentiles, no histogram was left: raise --max-histograms",
             units::counted(report.proof.histograms_full, "reason", "reasons")
         );
-        lines.extend(sentence("note", &note, Paint::Plain, style));
+        lines.extend(sentence("note", &note));
     }
     for note in &report.notes {
-        lines.extend(sentence("note", note, Paint::Plain, style));
+        lines.extend(sentence("note", note));
     }
     lines
 }
@@ -165,12 +177,7 @@ fn packed(items: &[String], paint: Paint, style: &Style) -> Vec<Line> {
     lines.into_iter().map(|line| Line::new(line, paint)).collect()
 }
 
-/// A sentence under its label, wrapped.
-fn sentence(label: &str, text: &str, paint: Paint, style: &Style) -> Vec<Line> {
-    let width = style.columns().saturating_sub(LABEL);
-    labelled(label, &text::wrap(&text::safe(text, style.unicode), width), paint)
-}
-
+/// Lines under a label.
 fn labelled(label: &str, texts: &[String], paint: Paint) -> Vec<Line> {
     let labels = std::iter::once(label).chain(std::iter::repeat(""));
     labels.zip(texts).map(|(label, text)| Line::new(format!("{label:LABEL$}{text}"), paint)).collect()
