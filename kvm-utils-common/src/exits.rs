@@ -5,16 +5,16 @@ pub const CELLS: usize = 256;
 
 /// Codes below this have the cell of the same number: all of VMX (at most 77) and the low range of SVM (at most
 /// 0xa5) in arch/x86/include/uapi/asm/{vmx,svm}.h.
-pub const DIRECT_CODES: u32 = 0xd0;
+pub const DIRECT_CODES: u64 = 0xd0;
 /// First code of SVM's second range: 0x400 NPF, AVIC, VMGEXIT.
-pub const SVM_HIGH_CODES: u32 = 0x400;
+pub const SVM_HIGH_CODES: u64 = 0x400;
 /// Number of codes of the second range that have a fixed cell, from [`DIRECT_CODES`] on.
-pub const SVM_HIGH_COUNT: u32 = 8;
+pub const SVM_HIGH_COUNT: u64 = 8;
 /// First of the cells that are given to any other code when it appears: flagged VMX reasons, SVM's software codes,
 /// codes unknown to this tool.
-pub const EXTRA_CELLS: u32 = DIRECT_CODES + SVM_HIGH_COUNT;
+pub const EXTRA_CELLS: u64 = DIRECT_CODES + SVM_HIGH_COUNT;
 /// The cell of all codes that found no extra cell; its code is [`CODE_OTHER`].
-pub const OTHER_CELL: u32 = CELLS as u32 - 1;
+pub const OTHER_CELL: u64 = CELLS as u64 - 1;
 
 /// Pseudo code: reasons beyond the room for unusual ones.
 pub const CODE_OTHER: u64 = 1 << 32;
@@ -46,7 +46,7 @@ pub struct ExitCell {
 /// The fixed cell of an exit code, or `None` where it must be looked for among the extra cells.
 #[inline(always)]
 #[must_use]
-pub const fn direct_cell(code: u32) -> Option<u32> {
+pub const fn direct_cell(code: u64) -> Option<u64> {
     if code < DIRECT_CODES {
         Some(code)
     } else if code.wrapping_sub(SVM_HIGH_CODES) < SVM_HIGH_COUNT {
@@ -71,8 +71,10 @@ mod tests {
             }
         }
         assert!(seen[..EXTRA_CELLS as usize].iter().all(|s| *s));
-        assert_eq!(direct_cell(u32::MAX), None);
+        assert_eq!(direct_cell(0xffff_ffff), None);
         assert_eq!(direct_cell(0x8000_0021), None);
+        assert_eq!(direct_cell(CODE_OTHER + 5), None);
+        assert_eq!(direct_cell(CODE_UNREADABLE), None);
     }
 
     #[test]

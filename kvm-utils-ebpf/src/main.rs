@@ -5,14 +5,16 @@
 //! frozen globals in [`globals`], and the verifier removes what they switch off.
 #![no_std]
 #![no_main]
-// Rust does not offer atomic read-modify-write types on BPF; the intrinsic becomes the one instruction BPF has.
+// Rust does not offer atomic read-modify-write types on BPF: the intrinsic becomes the one instruction BPF has. Inline
+// assembly keeps the bounds checks that the verifier wants and LLVM does not.
 #![allow(internal_features)]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 
 mod atomic;
 mod drilldown;
 mod globals;
 mod hook;
+mod mask;
 mod trouble;
 mod vcpu;
 

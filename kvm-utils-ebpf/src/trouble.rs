@@ -1,12 +1,12 @@
 //! Counters of what could not be accounted for as it should.
 
-use aya_ebpf::{macros::map, maps::Array};
+use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
 use kvm_utils_common::config::{TROUBLES, Trouble};
 
 use crate::atomic;
 
 #[map]
-static TROUBLE: Array<u64> = Array::with_max_entries(TROUBLES, 0);
+static TROUBLE: Array<u64> = Array::with_max_entries(TROUBLES, BPF_F_MMAPABLE);
 
 /// Adds one to a trouble counter.
 #[inline(always)]

@@ -1,7 +1,13 @@
 //! Library behind the `kvm-utils` command: one way from the kernel to the eye,
 //! hook -> drill-down -> map -> snapshot -> report -> view.
 
+pub mod bpf;
+pub mod cmd;
 pub mod decode;
+pub mod drilldown;
+pub mod error;
 pub mod host;
 pub mod model;
+pub mod selftest;
+pub mod session;
 pub mod view;

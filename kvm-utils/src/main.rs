@@ -1,2 +1,21 @@
 //! kvm-utils: trace and time the VM exits of KVM guests from the host.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use kvm_utils::{
+    cmd::{self, Cli},
+    error,
+};
+
+fn main() -> ExitCode {
+    match cmd::run(&Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            if !error::is_closed_pipe(&error) {
+                eprintln!("kvm-utils: {error:#}");
+            }
+            error::exit_code(&error)
+        }
+    }
+}

@@ -8,7 +8,7 @@ use kvm_utils_common::{
     vcpu::VcpuRecord,
 };
 
-use crate::{atomic, globals, trouble, vcpu::Found};
+use crate::{atomic, globals, mask::mask, trouble, vcpu::Found};
 
 /// Histograms, given to a (vCPU, reason) when it first occurs. Number 0 takes what has none and is never read.
 #[map]
@@ -22,25 +22,22 @@ pub fn record_exit(found: Found, isa: u32, code: u64) {
         Found::Overflow(record) => return count_overflow(record, code),
         Found::Ignored => return,
     };
-    let index = match direct_cell(code as u32) {
-        Some(cell) if code <= u64::from(u32::MAX) => cell,
-        _ => extra_cell(record, code),
+    let index = match direct_cell(code) {
+        Some(cell) => cell,
+        None => extra_cell(record, code),
     };
-    let cell = &mut record.cells[index as usize & (CELLS - 1)];
+    let cell = cell(record, index);
     let count = cell.count;
     if count == 0 {
-        record.isa = isa;
-        first_exit(record, index, code);
+        first_exit(record, isa, index, code);
     }
-    // SAFETY: a helper without preconditions. Read late, so that the time it takes to get here is not the exit's.
-    let now = unsafe { bpf_ktime_get_ns() };
-    let cell = &mut record.cells[index as usize & (CELLS - 1)];
     cell.count = count + 1;
     if record.pending_since != 0 {
         record.unpaired_exits += 1;
     }
-    record.pending_cell = index;
-    record.pending_since = now;
+    record.pending_cell = index as u32;
+    // SAFETY: a helper without preconditions. Read last, so that the time it takes to get here is not the exit's.
+    record.pending_since = unsafe { bpf_ktime_get_ns() };
 }
 
 /// A vCPU enters the guest: its pending exit is over.
@@ -58,8 +55,9 @@ pub fn record_entry(found: Found) {
     }
     // SAFETY: a helper without preconditions.
     let took = unsafe { bpf_ktime_get_ns() }.wrapping_sub(since);
-    let cell = &mut record.cells[record.pending_cell as usize & (CELLS - 1)];
+    let index = u64::from(record.pending_cell);
     record.pending_since = 0;
+    let cell = cell(record, index);
     if took > cell.max_ns {
         cell.max_ns = took;
     }
@@ -69,20 +67,29 @@ pub fn record_entry(found: Found) {
     cell.timed += 1;
     cell.total_ns += took;
     if let Some(hist) = HISTS.get_ptr_mut(cell.hist) {
-        let bucket = bucket(took);
+        let bucket = mask::<{ BUCKETS.next_power_of_two() as i32 - 1 }>(bucket(took) as u64) as usize;
         if bucket < BUCKETS {
             // SAFETY: this histogram belongs to this vCPU's cell alone, or is number 0, whose content does not count.
-            unsafe { (*hist).buckets[bucket] += 1 };
+            unsafe { *(&raw mut (*hist).buckets).cast::<u32>().add(bucket) += 1 };
         }
+    }
+}
+
+/// Cell `index` of a record, where the verifier can see that it lies within. The record may be used beside it.
+#[inline(always)]
+fn cell(record: *mut VcpuRecord, index: u64) -> &'static mut ExitCell {
+    // SAFETY: the index is masked to the number of cells, and the record belongs to the caller.
+    unsafe {
+        let index = mask::<{ CELLS as i32 - 1 }>(index) as usize;
+        &mut *(&raw mut (*record).cells).cast::<ExitCell>().add(index)
     }
 }
 
 /// Prepares a cell that is used for the first time.
 #[inline(always)]
-fn first_exit(record: &mut VcpuRecord, index: u32, code: u64) {
-    let index = index as usize & (CELLS - 1);
-    let cell = &mut record.cells[index];
-    cell.code = if index as u32 == OTHER_CELL { CODE_OTHER } else { code };
+fn first_exit(record: &mut VcpuRecord, isa: u32, index: u64, code: u64) {
+    let cell = cell(record, index);
+    cell.code = if index == OTHER_CELL { CODE_OTHER } else { code };
     cell.min_ns = u64::MAX;
     if record.hists_used < globals::HISTS_PER_VCPU.load() {
         cell.hist = record.hist_base + record.hists_used;
@@ -90,15 +97,18 @@ fn first_exit(record: &mut VcpuRecord, index: u32, code: u64) {
     } else {
         trouble::count(Trouble::HistogramsFull);
     }
+    record.isa = isa;
     record.entered = 1;
-    record.seen[(index >> 6) & 3] |= 1 << (index & 63);
+    let word = mask::<{ CELLS as i32 / 64 - 1 }>(index >> 6) as usize;
+    // SAFETY: the index is masked to the number of words.
+    unsafe { *(&raw mut record.seen).cast::<u64>().add(word) |= 1 << (index & 63) };
 }
 
 /// The cell of a code that has no fixed one: the first extra cell that is free or already has it.
 #[inline(never)]
-fn extra_cell(record: &mut VcpuRecord, code: u64) -> u32 {
+fn extra_cell(record: &mut VcpuRecord, code: u64) -> u64 {
     for index in EXTRA_CELLS..OTHER_CELL {
-        let cell = &record.cells[index as usize & (CELLS - 1)];
+        let cell = cell(record, index);
         if cell.count == 0 || cell.code == code {
             return index;
         }
@@ -109,14 +119,13 @@ fn extra_cell(record: &mut VcpuRecord, code: u64) -> u32 {
 /// Counts an exit of a vCPU that has no record of its own. Many CPUs write here.
 #[inline(always)]
 fn count_overflow(record: *mut VcpuRecord, code: u64) {
-    let (index, code) = match direct_cell(code as u32) {
-        Some(cell) if code <= u64::from(u32::MAX) => (cell, code),
-        _ => (OTHER_CELL, CODE_OTHER),
+    let (index, code) = match direct_cell(code) {
+        Some(cell) => (cell, code),
+        None => (OTHER_CELL, CODE_OTHER),
     };
-    // SAFETY: the index is within the cells; every writer stores the same code, and the count is atomic.
+    let cell: *mut ExitCell = cell(record, index);
+    // SAFETY: a cell of the map; every writer stores the same code, and the count is atomic.
     unsafe {
-        let cell: *mut ExitCell =
-            (&raw mut (*record).cells).cast::<ExitCell>().add(index as usize & (CELLS - 1));
         (&raw mut (*cell).code).write_volatile(code);
         atomic::increment(&raw mut (*cell).count);
     }

@@ -10,7 +10,6 @@ use aya_ebpf::{
 };
 use kvm_utils_common::config::NONE;
 
-use super::kvm_exit::argument;
 use crate::{
     drilldown::exits,
     globals,
@@ -19,7 +18,8 @@ use crate::{
 
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 fn kvm_entry_raw(ctx: RawTracePointContext) -> i32 {
-    let vcpu = argument(&ctx, globals::ENTRY_ARG_VCPU.load());
+    // The context can only be read at constant offsets, and only where there is an argument.
+    let vcpu = if globals::ENTRY_ARG_VCPU.load() == 1 { ctx.arg(1) } else { ctx.arg(0) };
     exits::record_entry(vcpu::find(Who::by_address(vcpu, 0)));
     0
 }

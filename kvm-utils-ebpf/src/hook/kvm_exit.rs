@@ -25,13 +25,14 @@ const ISA_SVM: u32 = 2;
 
 #[raw_tracepoint(tracepoint = "kvm_exit")]
 fn kvm_exit_raw(ctx: RawTracePointContext) -> i32 {
-    let vcpu: u64 = argument(&ctx, globals::EXIT_ARG_VCPU.load());
-    let isa = argument(&ctx, globals::EXIT_ARG_ISA.load()) as u32;
+    let arguments = Arguments::of(&ctx);
+    let vcpu = arguments.at(globals::EXIT_ARG_VCPU.load());
+    let isa = arguments.at(globals::EXIT_ARG_ISA.load()) as u32;
     let found = vcpu::find(Who::by_address(vcpu, isa));
     if matches!(found, vcpu::Found::Ignored) {
         return 0;
     }
-    exits::record_exit(found, isa, reason(&ctx, vcpu, isa));
+    exits::record_exit(found, isa, reason(&arguments, vcpu, isa));
     0
 }
 
@@ -59,21 +60,33 @@ fn field(record: &[u32; RECORD_WORDS], at: u32) -> u32 {
     if index < RECORD_WORDS { record[index] } else { 0 }
 }
 
-/// The raw tracepoint's argument at `position`. The context can only be read at constant offsets.
-#[inline(always)]
-pub(super) fn argument(ctx: &RawTracePointContext, position: u32) -> u64 {
-    match position {
-        0 => ctx.arg(0),
-        1 => ctx.arg(1),
-        _ => ctx.arg(2),
+/// The arguments of the raw tracepoint, the vCPU's, the isa's and the reason's among them.
+struct Arguments([u64; 3]);
+
+impl Arguments {
+    /// The context can only be read at constant offsets, and reading more arguments than there are is refused when the
+    /// program is attached. So each is read in one place, the third only if it is there.
+    #[inline(always)]
+    fn of(ctx: &RawTracePointContext) -> Self {
+        let third = if globals::EXIT_ARG_REASON.load() != NONE { ctx.arg(2) } else { 0 };
+        Self([ctx.arg(0), ctx.arg(1), third])
+    }
+
+    #[inline(always)]
+    fn at(&self, position: u32) -> u64 {
+        match position {
+            0 => self.0[0],
+            1 => self.0[1],
+            _ => self.0[2],
+        }
     }
 }
 
 /// The exit reason, from where this kernel keeps it.
 #[inline(always)]
-fn reason(ctx: &RawTracePointContext, vcpu: u64, isa: u32) -> u64 {
+fn reason(arguments: &Arguments, vcpu: u64, isa: u32) -> u64 {
     if globals::EXIT_ARG_REASON.load() != NONE {
-        return u64::from(argument(ctx, globals::EXIT_ARG_REASON.load()) as u32);
+        return u64::from(arguments.at(globals::EXIT_ARG_REASON.load()) as u32);
     }
     // SAFETY: probe reads check the address themselves.
     let code = unsafe {

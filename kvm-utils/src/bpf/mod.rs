@@ -1,0 +1,9 @@
+//! Everything that speaks to the kernel's BPF side.
+
+pub mod layout;
+pub mod mapped;
+pub mod object;
+pub mod prog_info;
+pub mod snapshot;
+pub mod source;
+pub mod tracer;

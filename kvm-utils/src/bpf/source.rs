@@ -1,0 +1,173 @@
+//! Chooses how to learn of exits, by what the kernel has.
+
+use std::{fs, path::Path};
+
+use clap::ValueEnum;
+use kvm_utils_common::config::{EXIT_RECORD_BYTES, NONE};
+
+use super::{
+    layout::{BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, ReasonAt, files::SYS_KERNEL_BTF},
+    tracer::Source,
+};
+
+/// What `--source` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SourceChoice {
+    /// Raw tracepoints where the kernel's BTF allows, else classic ones
+    Auto,
+    /// Raw tracepoints or nothing
+    Raw,
+    /// Classic tracepoints
+    Tracepoint,
+}
+
+/// Names and values of the programs' globals; see kvm-utils-ebpf/src/globals.rs.
+pub type Globals = Vec<(&'static str, u32)>;
+
+/// A source that this kernel has.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// Which.
+    pub source: Source,
+    /// Where things lie.
+    pub globals: Globals,
+    /// Why it is not the preferred one.
+    pub fallback: Option<String>,
+}
+
+/// Why there is no source.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No tracefs.
+    #[error(
+        "tracefs is not mounted, so there are no KVM tracepoints to see: mount -t tracefs tracefs /sys/kernel/tracing"
+    )]
+    NoTracefs,
+    /// tracefs may not be read.
+    #[error("not allowed to read {0}: run as root, or with CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH")]
+    Denied(String),
+    /// KVM has no tracepoints here.
+    #[error(
+        "this kernel has no tracepoint kvm:{0}: KVM is not loaded (modprobe kvm_intel or kvm_amd), or was built \
+         without tracing"
+    )]
+    NoEvent(&'static str),
+    /// A tracepoint's format is of no use.
+    #[error("cannot use the tracepoint kvm:{event}: {reason}")]
+    Format {
+        /// The tracepoint.
+        event: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// Raw tracepoints were demanded.
+    #[error("raw tracepoints cannot be used: {0}")]
+    Raw(#[source] LayoutError),
+}
+
+/// Finds the source that `choice` asks for.
+///
+/// # Errors
+///
+/// See [`SourceError`].
+pub fn resolve(choice: SourceChoice) -> Result<Resolved, SourceError> {
+    let events = kvm_events()?;
+    let raw = || raw_globals(Path::new(SYS_KERNEL_BTF));
+    match choice {
+        SourceChoice::Raw => {
+            Ok(Resolved { source: Source::Raw, globals: raw().map_err(SourceError::Raw)?, fallback: None })
+        }
+        SourceChoice::Tracepoint => classic(&events, None),
+        SourceChoice::Auto => match raw() {
+            Ok(globals) => Ok(Resolved { source: Source::Raw, globals, fallback: None }),
+            Err(error) => classic(&events, Some(error.to_string())),
+        },
+    }
+}
+
+fn classic(events: &Path, fallback: Option<String>) -> Result<Resolved, SourceError> {
+    let format = |event: &'static str| {
+        let path = events.join(event).join("format");
+        fs::read_to_string(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::PermissionDenied => SourceError::Denied(path.display().to_string()),
+            _ => SourceError::NoEvent(event),
+        })
+    };
+    Ok(Resolved {
+        source: Source::Tracepoint,
+        globals: classic_globals(&format("kvm_exit")?, &format("kvm_entry")?)?,
+        fallback,
+    })
+}
+
+/// The directory of KVM's events in tracefs, wherever that is mounted.
+fn kvm_events() -> Result<std::path::PathBuf, SourceError> {
+    let mut mounted = false;
+    // /sys/kernel/debug/tracing mounts itself when it is looked at.
+    for tracefs in ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"] {
+        let events = Path::new(tracefs).join("events");
+        match fs::metadata(&events) {
+            Ok(_) => mounted = true,
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(SourceError::Denied(tracefs.to_owned()));
+            }
+            Err(_) => continue,
+        }
+        let kvm = events.join("kvm");
+        if kvm.join("kvm_exit").exists() {
+            return Ok(kvm);
+        }
+    }
+    Err(if mounted { SourceError::NoEvent("kvm_exit") } else { SourceError::NoTracefs })
+}
+
+fn raw_globals(btf: &Path) -> Result<Globals, LayoutError> {
+    let layout = ExitLayout::find(&BtfFiles::read(btf)?)?;
+    let entry_vcpu = layout
+        .entry_vcpu
+        .ok_or_else(|| LayoutError::UnknownPrototype { event: "kvm_entry", arguments: Vec::new() })?;
+    let mut globals = vec![
+        ("EXIT_ARG_VCPU", layout.exit.vcpu),
+        ("EXIT_ARG_ISA", layout.exit.isa),
+        ("EXIT_ARG_REASON", layout.exit.reason.unwrap_or(NONE)),
+        ("ENTRY_ARG_VCPU", entry_vcpu),
+        ("VCPU_KVM", layout.vcpu.kvm),
+        ("VCPU_ID", layout.vcpu.vcpu_id),
+        ("VCPU_STAT_EXITS", layout.vcpu.stat_exits.unwrap_or(NONE)),
+    ];
+    if let Ok(ReasonAt::InVcpu { offset }) = layout.vmx {
+        globals.push(("VMX_EXIT_REASON", offset));
+    }
+    if let Ok(ReasonAt::InVmcb { vmcb, exit_code, .. }) = layout.svm {
+        globals.push(("SVM_VMCB", vmcb));
+        globals.push(("VMCB_EXIT_CODE", exit_code));
+    }
+    Ok(globals)
+}
+
+fn classic_globals(exit: &str, entry: &str) -> Result<Globals, SourceError> {
+    let bad = |event: &'static str, reason: String| SourceError::Format { event, reason };
+    let exit = ExitFormat::parse(exit).map_err(|e| bad("kvm_exit", e.to_string()))?;
+    let entry = EntryFormat::parse(entry).map_err(|e| bad("kvm_entry", e.to_string()))?;
+    // Before 5.4 the exit does not say which vCPU it is; a thread then stands for one vCPU, whatever its id.
+    let (exit_id, entry_id) = match exit.vcpu_id {
+        Some(id) => (id.offset, entry.vcpu_id.offset),
+        None => (NONE, NONE),
+    };
+    for (name, at) in
+        [("exit_reason", exit.exit_reason.offset), ("isa", exit.isa.offset), ("vcpu_id", exit_id)]
+    {
+        if at != NONE && at as usize + 4 > EXIT_RECORD_BYTES {
+            return Err(bad(
+                "kvm_exit",
+                format!("{name} lies at byte {at}, further than this version reads"),
+            ));
+        }
+    }
+    Ok(vec![
+        ("EXIT_REASON_AT", exit.exit_reason.offset),
+        ("EXIT_ISA_AT", exit.isa.offset),
+        ("EXIT_VCPU_ID_AT", exit_id),
+        ("ENTRY_VCPU_ID_AT", entry_id),
+    ])
+}

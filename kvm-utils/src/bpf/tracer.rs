@@ -1,0 +1,401 @@
+//! Loads the programs, attaches them, and gives access to their maps. Dropping it detaches everything; nothing is
+//! ever pinned, so that the end of the process, however it comes, leaves nothing behind.
+
+use std::{collections::HashMap as StdHashMap, io, os::fd::AsFd as _};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{HashMap, Map, MapData, MapError, Queue},
+    programs::{KProbe, ProgramError, RawTracePoint, TracePoint},
+};
+use kvm_utils_common::{
+    config::{TROUBLES, Trouble},
+    hist::Hist,
+    vcpu::{IGNORED_SLOT, Slot, VcpuRecord},
+};
+
+use super::{
+    mapped::Mapped,
+    object::{OBJECT, VCPU_DESTROY_SYMBOL, program},
+    prog_info,
+    snapshot::Snapshot,
+};
+
+/// How the programs learn who and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Raw tracepoints and offsets from BTF: cheapest, and vCPUs are known by their address.
+    Raw,
+    /// Classic tracepoints and offsets from their `format`: work everywhere, vCPUs are known by thread and id.
+    Tracepoint,
+}
+
+impl Source {
+    /// Name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw_tracepoint",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
+}
+
+/// What to load and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How to learn who and why.
+    pub source: Source,
+    /// Names and values of the programs' globals that describe this kernel; see kvm-utils-ebpf/src/globals.rs.
+    pub layout: Vec<(&'static str, u32)>,
+    /// Records for vCPUs, besides the overflow record.
+    pub max_vcpus: u32,
+    /// Exit reasons per vCPU that have a histogram.
+    pub max_reasons: u32,
+    /// Processes to count, as seen from here; empty = all.
+    pub tgids: Vec<u32>,
+    /// vCPU ids to count; empty = all.
+    pub vcpu_ids: Vec<u32>,
+    /// Device and inode of our pid namespace, if it is not the initial one.
+    pub pid_namespace: Option<(u64, u64)>,
+}
+
+/// Why tracing could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TracerError {
+    /// The object could not be loaded as a whole: maps, mostly.
+    #[error(
+        "the kernel refused the eBPF maps: {0:#}; this needs root, or CAP_BPF and CAP_PERFMON, and enough memory for \
+         --max-vcpus: `kvm-utils caps` tells which"
+    )]
+    Load(#[source] Box<EbpfError>),
+    /// A program was refused.
+    #[error("the kernel refused the eBPF program {program}: {source}; `kvm-utils caps` tells why")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// What aya says, with the verifier's log.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// A program could not be attached.
+    #[error(
+        "cannot attach to {target}: {source}; is KVM's vendor module (kvm_intel or kvm_amd) loaded? \
+         `kvm-utils caps` tells what is there"
+    )]
+    Attach {
+        /// Tracepoint or function.
+        target: &'static str,
+        /// What aya says.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// A map of the object is not as this tool knows it.
+    #[error("the eBPF object has no usable {0}: the build is inconsistent, rebuild with `cargo xtask ebpf`")]
+    Object(&'static str),
+    /// A map could not be mapped into memory.
+    #[error("cannot map {map} into memory: {source}; kernels before 5.5 cannot do this")]
+    Mmap {
+        /// Name of the map.
+        map: &'static str,
+        /// What mmap(2) said.
+        #[source]
+        source: io::Error,
+    },
+    /// A map could not be changed.
+    #[error("cannot update {map}: {source}")]
+    Map {
+        /// Name of the map.
+        map: &'static str,
+        /// What aya says.
+        #[source]
+        source: Box<MapError>,
+    },
+}
+
+/// Programs that run, and their maps.
+pub struct Tracer {
+    ebpf: Ebpf,
+    source: Source,
+    records: Mapped<VcpuRecord>,
+    hists: Mapped<Hist>,
+    trouble: Mapped<u64>,
+    max_reasons: u32,
+    destroy_hook: Result<(), String>,
+    keys: StdHashMap<u32, u64>,
+}
+
+impl Tracer {
+    /// Loads and attaches.
+    ///
+    /// The entry comes before the exit, so that no exit is seen whose entry is missed.
+    ///
+    /// # Errors
+    ///
+    /// See [`TracerError`]. Nothing stays attached.
+    pub fn start(settings: &Settings) -> Result<Self, TracerError> {
+        raise_memlock_limit();
+        let (mut ebpf, destroy_hook) = load_with_destroy_hook(settings)?;
+        let slots = settings.max_vcpus + 1;
+        let records = mapped(&ebpf, "VCPUS", slots)?;
+        let hists = mapped(&ebpf, "HISTS", hists_for(settings))?;
+        let trouble = mapped(&ebpf, "TROUBLE", TROUBLES)?;
+        fill_filters(&mut ebpf, settings)?;
+        let mut free = queue(&mut ebpf)?;
+        for slot in 1..slots {
+            free.push(slot, 0).map_err(|e| map_error("FREE_VCPUS", e))?;
+        }
+        match settings.source {
+            Source::Raw => {
+                attach_raw(&mut ebpf, program::KVM_ENTRY_RAW, "kvm_entry")?;
+                attach_raw(&mut ebpf, program::KVM_EXIT_RAW, "kvm_exit")?;
+            }
+            Source::Tracepoint => {
+                attach_tracepoint(&mut ebpf, program::KVM_ENTRY_TP, "kvm_entry")?;
+                attach_tracepoint(&mut ebpf, program::KVM_EXIT_TP, "kvm_exit")?;
+            }
+        }
+        Ok(Self {
+            ebpf,
+            source: settings.source,
+            records,
+            hists,
+            trouble,
+            max_reasons: settings.max_reasons,
+            destroy_hook,
+            keys: StdHashMap::new(),
+        })
+    }
+
+    /// How exits are learned of.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Whether the kernel tells when it destroys a vCPU, or why not.
+    ///
+    /// # Errors
+    ///
+    /// The reason, for people.
+    pub fn destroy_hook(&self) -> Result<(), &str> {
+        self.destroy_hook.as_ref().map(|()| ()).map_err(String::as_str)
+    }
+
+    /// Copies all counters.
+    pub fn read(&mut self, snapshot: &mut Snapshot) {
+        snapshot.read(&self.records);
+        for head in &snapshot.vcpus {
+            if head.key != 0 {
+                self.keys.insert(head.slot, head.key);
+            }
+        }
+    }
+
+    /// The histograms.
+    #[must_use]
+    pub fn hists(&self) -> &Mapped<Hist> {
+        &self.hists
+    }
+
+    /// A counter of what could not be accounted for; see [`Trouble`].
+    #[must_use]
+    pub fn trouble(&self, trouble: Trouble) -> u64 {
+        // SAFETY: the element is an aligned u64 in a live mapping.
+        self.trouble.get(trouble as u32).map_or(0, |counter| unsafe { counter.read_volatile() })
+    }
+
+    /// Runs that the kernel skipped because of recursion, over all programs; `None` before 5.12, where it does not
+    /// tell.
+    #[must_use]
+    pub fn missed(&self) -> Option<u64> {
+        self.sum_info(|info| info.recursion_misses)
+    }
+
+    /// Time spent in the programs so far, ns; `None` where the kernel does not tell. Stays 0 unless
+    /// [`prog_info::enable_run_time`] holds.
+    #[must_use]
+    pub fn run_time_ns(&self) -> Option<u64> {
+        self.sum_info(|info| Some(info.run_time_ns))
+    }
+
+    fn sum_info(&self, value: impl Fn(&prog_info::Info) -> Option<u64>) -> Option<u64> {
+        let mut sum = 0;
+        for (_, program) in self.ebpf.programs() {
+            if let Ok(fd) = program.fd() {
+                sum += value(&prog_info::get(fd.as_fd()).ok()?)?;
+            }
+        }
+        Some(sum)
+    }
+
+    /// Leaves a vCPU out from now on: the programs ignore it, its record stays until [`Tracer::recycle`].
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be changed.
+    pub fn ignore(&mut self, slot: u32, tgid: u32) -> Result<(), TracerError> {
+        if let Some(key) = self.keys.get(&slot).copied() {
+            let map = self.ebpf.map_mut("SLOTS").ok_or(TracerError::Object("map SLOTS"))?;
+            let mut slots: HashMap<_, u64, PodSlot> =
+                HashMap::try_from(map).map_err(|e| map_error("SLOTS", e))?;
+            slots
+                .insert(key, PodSlot(Slot { index: IGNORED_SLOT, tgid }), 0)
+                .map_err(|e| map_error("SLOTS", e))?;
+            if let Some(record) = self.records.get(slot) {
+                // A record without its key is not believed by the programs' cache.
+                // SAFETY: an aligned word of a live mapping.
+                unsafe { (&raw mut (*record).key).write_volatile(0) };
+            }
+        }
+        Ok(())
+    }
+
+    /// Clears the record of a vCPU that cannot run any more, and offers it to others.
+    ///
+    /// # Errors
+    ///
+    /// If the queue of free records cannot be changed.
+    pub fn recycle(&mut self, slot: u32) -> Result<(), TracerError> {
+        if let Some(key) = self.keys.remove(&slot) {
+            let map = self.ebpf.map_mut("SLOTS").ok_or(TracerError::Object("map SLOTS"))?;
+            let mut slots: HashMap<_, u64, PodSlot> =
+                HashMap::try_from(map).map_err(|e| map_error("SLOTS", e))?;
+            // Only if the key is still this record's: a new vCPU may live at the same address by now.
+            if slots.get(&key, 0).is_ok_and(|found| found.0.index == slot) {
+                // It can only be gone already, which is what is wanted.
+                let _ = slots.remove(&key);
+            }
+        }
+        if let Some(record) = self.records.get(slot) {
+            // SAFETY: a whole element of a live mapping, and no program writes to it: its vCPU is gone, and no other
+            // has been given it.
+            unsafe { record.write_bytes(0, 1) };
+        }
+        for hist in slot * self.max_reasons..(slot + 1) * self.max_reasons {
+            if let Some(hist) = self.hists.get(hist) {
+                // SAFETY: as above; these histograms belong to that record.
+                unsafe { hist.write_bytes(0, 1) };
+            }
+        }
+        queue(&mut self.ebpf)?.push(slot, 0).map_err(|e| map_error("FREE_VCPUS", e))
+    }
+}
+
+/// [`Slot`] as aya wants it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodSlot(Slot);
+
+// SAFETY: two u32 without padding; any bytes are valid.
+unsafe impl aya::Pod for PodSlot {}
+
+fn hists_for(settings: &Settings) -> u32 {
+    (settings.max_vcpus + 1) * settings.max_reasons
+}
+
+/// Loads the object. Where the kernel can tell of a vCPU's end a vCPU is known by its address alone; elsewhere the
+/// programs are loaded such that they compare the process as well.
+fn load_with_destroy_hook(settings: &Settings) -> Result<(Ebpf, Result<(), String>), TracerError> {
+    if settings.source == Source::Tracepoint {
+        return Ok((
+            load(settings, true)?,
+            Err("classic tracepoints do not show which vCPU is meant".to_owned()),
+        ));
+    }
+    let mut ebpf = load(settings, false)?;
+    match attach_destroy(&mut ebpf) {
+        Ok(()) => Ok((ebpf, Ok(()))),
+        Err(error) => {
+            drop(ebpf);
+            Ok((load(settings, true)?, Err(error.to_string())))
+        }
+    }
+}
+
+fn load(settings: &Settings, check_process: bool) -> Result<Ebpf, TracerError> {
+    let mut globals: Vec<(&'static str, u32)> = settings.layout.clone();
+    globals.push(("HISTS_PER_VCPU", settings.max_reasons));
+    globals.push(("FILTER_TGIDS", u32::from(!settings.tgids.is_empty())));
+    globals.push(("FILTER_VCPU_IDS", u32::from(!settings.vcpu_ids.is_empty())));
+    globals.push(("CHECK_PROCESS", u32::from(check_process)));
+    let (dev, ino) = settings.pid_namespace.unwrap_or((0, 0));
+
+    let mut loader = EbpfLoader::new();
+    // The programs use no CO-RE relocations, and parsing the kernel's BTF for them takes longer than all the rest.
+    loader.btf(None);
+    loader
+        .map_max_entries("VCPUS", settings.max_vcpus + 1)
+        .map_max_entries("HISTS", hists_for(settings))
+        .map_max_entries("FREE_VCPUS", settings.max_vcpus)
+        // vCPUs that the filters leave out have an entry as well.
+        .map_max_entries("SLOTS", settings.max_vcpus.saturating_mul(4).max(4096));
+    for (name, value) in &globals {
+        loader.override_global(name, value, true);
+    }
+    loader.override_global("PIDNS_DEV", &dev, true).override_global("PIDNS_INO", &ino, true);
+    loader.load(OBJECT).map_err(|e| TracerError::Load(Box::new(e)))
+}
+
+fn map_error(map: &'static str, source: MapError) -> TracerError {
+    TracerError::Map { map, source: Box::new(source) }
+}
+
+fn mapped<T>(ebpf: &Ebpf, name: &'static str, len: u32) -> Result<Mapped<T>, TracerError> {
+    let Some(Map::Array(data)) = ebpf.map(name) else { return Err(TracerError::Object(name)) };
+    Mapped::map(data.fd(), len).map_err(|source| TracerError::Mmap { map: name, source })
+}
+
+fn queue(ebpf: &mut Ebpf) -> Result<Queue<&mut MapData, u32>, TracerError> {
+    let map = ebpf.map_mut("FREE_VCPUS").ok_or(TracerError::Object("map FREE_VCPUS"))?;
+    Queue::try_from(map).map_err(|e| map_error("FREE_VCPUS", e))
+}
+
+fn fill_filters(ebpf: &mut Ebpf, settings: &Settings) -> Result<(), TracerError> {
+    for (name, values) in [("TGIDS", &settings.tgids), ("VCPU_IDS", &settings.vcpu_ids)] {
+        let map = ebpf.map_mut(name).ok_or(TracerError::Object(name))?;
+        let mut set: HashMap<_, u32, u8> = HashMap::try_from(map).map_err(|e| map_error(name, e))?;
+        for value in values {
+            set.insert(value, 1, 0).map_err(|e| map_error(name, e))?;
+        }
+    }
+    Ok(())
+}
+
+fn attach_raw(ebpf: &mut Ebpf, name: &'static str, target: &'static str) -> Result<(), TracerError> {
+    let program: &mut RawTracePoint = get(ebpf, name)?;
+    program.load().map_err(|e| TracerError::Program { program: name, source: Box::new(e) })?;
+    program.attach(target).map_err(|e| TracerError::Attach { target, source: Box::new(e) })?;
+    Ok(())
+}
+
+fn attach_tracepoint(ebpf: &mut Ebpf, name: &'static str, target: &'static str) -> Result<(), TracerError> {
+    let program: &mut TracePoint = get(ebpf, name)?;
+    program.load().map_err(|e| TracerError::Program { program: name, source: Box::new(e) })?;
+    program.attach("kvm", target).map_err(|e| TracerError::Attach { target, source: Box::new(e) })?;
+    Ok(())
+}
+
+fn attach_destroy(ebpf: &mut Ebpf) -> Result<(), TracerError> {
+    let name = program::VCPU_DESTROY;
+    let program: &mut KProbe = get(ebpf, name)?;
+    program.load().map_err(|e| TracerError::Program { program: name, source: Box::new(e) })?;
+    program
+        .attach(VCPU_DESTROY_SYMBOL, 0)
+        .map_err(|e| TracerError::Attach { target: VCPU_DESTROY_SYMBOL, source: Box::new(e) })?;
+    Ok(())
+}
+
+fn get<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, TracerError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+{
+    ebpf.program_mut(name).and_then(|p| p.try_into().ok()).ok_or(TracerError::Object(name))
+}
+
+/// Kernels before 5.11 charge maps against RLIMIT_MEMLOCK.
+fn raise_memlock_limit() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    // Where it is refused the kernel will say so when it makes the maps, if it cares at all.
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+}

@@ -1,0 +1,39 @@
+//! The command line: one file per subcommand, which parses its options and runs.
+
+pub mod exits;
+pub mod options;
+mod printer;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Trace and time the VM exits of KVM guests from the host.
+#[derive(Parser, Debug)]
+#[command(
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Run `kvm-utils caps` first on a new host, and `kvm-utils selftest` on a new kernel.\n\nExit codes: 0 ok, 1 a check failed, 2 usage, 3 this host cannot do it."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Exits(exits::Args),
+}
+
+/// Runs what the command line says.
+///
+/// # Errors
+///
+/// With cause and remedy; see [`crate::error::exit_code`] for the exit code.
+pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    match &cli.command {
+        Command::Exits(args) => exits::run(args),
+    }
+}

@@ -1,0 +1,141 @@
+//! Options that all drill-downs share.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::{bpf::source::SourceChoice, view::By};
+
+/// Output formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// One document per interval, one per line.
+    Json,
+    /// One line per row.
+    Csv,
+}
+
+/// What to trace, for how long, and how to show it.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Trace the VMs of this process; may be given several times
+    #[arg(short, long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pids: Vec<u32>,
+    /// Trace the VMs of this name (* and ? are wildcards); may be given several times
+    #[arg(long = "vm", value_name = "NAME")]
+    pub vms: Vec<String>,
+    /// Trace only this vCPU id; may be given several times
+    #[arg(long = "vcpu", value_name = "N", value_parser = clap::value_parser!(u32).range(..i64::from(kvm_utils_common::vcpu::MAX_VCPU_IDS)))]
+    pub vcpus: Vec<u32>,
+    /// Wait for the VMs named by --vm to start, instead of failing when there are none
+    #[arg(long, requires = "vms")]
+    pub wait: bool,
+    /// What a table's blocks are
+    #[arg(long, value_enum, default_value = "vm")]
+    pub by: By,
+    /// Time between reports: 500ms, 2s, 1m
+    #[arg(short, long, value_name = "T", default_value = "1s", value_parser = duration)]
+    pub interval: Duration,
+    /// Stop after this time: 500ms, 10s, 1m
+    #[arg(short, long, value_name = "T", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Stop after this number of reports
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "duration")]
+    pub count: Option<u64>,
+    /// Show only the first N rows of each table
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: Option<u32>,
+    /// Output format
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+    /// Report only the whole run, when it ends (with json: as well)
+    #[arg(long)]
+    pub summary: bool,
+    /// Fail (exit 1) unless the counts are beyond doubt
+    #[arg(long)]
+    pub strict: bool,
+    /// How to learn of exits: raw tracepoints with offsets from BTF, or classic tracepoints
+    #[arg(long, value_enum, default_value = "auto")]
+    pub source: SourceChoice,
+    /// Have the kernel measure our own programs, and show their cost (slows them by two clock reads)
+    #[arg(long)]
+    pub measure_cost: bool,
+    /// Room for this many vCPUs at a time (default: four times what there are, at least 64)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub max_vcpus: Option<u32>,
+    /// Exit reasons per vCPU that get percentiles
+    #[arg(long, value_name = "N", default_value = "24", value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub max_reasons: u32,
+}
+
+/// Parses `500ms`, `2s`, `1m`, `1.5s`; at least a millisecond, at most 366 days.
+///
+/// # Errors
+///
+/// A sentence that says what is expected.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let expected =
+        || format!("{text:?} is no duration: write a number and ms, s, m or h, like 500ms, 2s or 1m");
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(|| {
+        if text.parse::<f64>().is_ok() {
+            format!("{text:?} has no unit: write {text}s or {text}ms")
+        } else {
+            expected()
+        }
+    })?;
+    let (number, unit) = text.split_at(split);
+    let seconds_per_unit = match unit {
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(expected()),
+    };
+    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Err(expected());
+    }
+    let seconds = number.parse::<f64>().map_err(|_| expected())? * seconds_per_unit;
+    if seconds < 0.001 {
+        return Err(format!("{text:?} is too short: the shortest is 1ms"));
+    }
+    if seconds > 366.0 * 86400.0 {
+        return Err(format!("{text:?} is too long: the longest is 366 days (8784h)"));
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations_are_read_with_their_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
+        assert_eq!(duration("1m"), Ok(Duration::from_secs(60)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn bad_durations_say_what_to_write() {
+        for bad in ["", "s", "5", "-1s", "1d", "1e3s", "nan", "1..2s", "inf s", "0s", "0.0001ms", "99999999h"]
+        {
+            let error = duration(bad).unwrap_err();
+            assert!(
+                error.contains("write") || error.contains("shortest") || error.contains("longest"),
+                "{error}"
+            );
+        }
+        assert!(duration("5").unwrap_err().contains("5s"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gives_a_duration_or_a_sentence(text in "\\PC*") {
+            let _ = duration(&text);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Writes reports to standard output in the format asked for: in place on a terminal, one after the other elsewhere.
+
+use std::io::{self, IsTerminal as _, Stdout, Write as _};
+
+use super::options::{Common, Output};
+use crate::{
+    model::{Report, Verdict},
+    view::{self, Frame, Style, live::Size},
+};
+
+/// Standard output.
+pub struct Printer {
+    output: Output,
+    style: Style,
+    frame: Frame<Stdout>,
+    terminal: bool,
+    header_done: bool,
+}
+
+impl Printer {
+    /// A printer for what the options say and what standard output is.
+    pub fn new(common: &Common) -> Self {
+        let terminal = io::stdout().is_terminal();
+        // https://no-color.org: any value but the empty one.
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+            || std::env::var_os("TERM").is_some_and(|v| v == "dumb");
+        let utf8 = ["LC_ALL", "LC_CTYPE", "LANG"]
+            .iter()
+            .filter_map(std::env::var_os)
+            .find(|v| !v.is_empty())
+            .is_some_and(|v| v.to_string_lossy().to_ascii_lowercase().replace('-', "").contains("utf8"));
+        Self {
+            output: common.output,
+            style: Style { color: terminal && !no_color, unicode: utf8, by: common.by, ..Style::default() },
+            frame: Frame::new(io::stdout()),
+            terminal,
+            header_done: false,
+        }
+    }
+
+    /// Shows a report. A summary stays on the screen, whatever comes after.
+    ///
+    /// # Errors
+    ///
+    /// Those of standard output.
+    pub fn show(&mut self, report: &Report) -> anyhow::Result<()> {
+        match self.output {
+            Output::Table if self.terminal => self.draw(report)?,
+            Output::Table => self.frame.append(&view::table::render(report, &self.style))?,
+            Output::Json => {
+                let mut out = io::stdout().lock();
+                writeln!(out, "{}", view::json::line(report)?)?;
+                out.flush()?;
+            }
+            Output::Csv => {
+                let mut out = io::stdout().lock();
+                if !self.header_done {
+                    view::csv::header(&mut out, report.columns)?;
+                    self.header_done = true;
+                }
+                view::csv::rows(&mut out, report)?;
+                out.flush()?;
+                // Rows have no place for it.
+                if let Verdict::Doubtful(doubts) = report.proof.verdict() {
+                    for doubt in doubts {
+                        eprintln!("kvm-utils: {doubt}");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self, report: &Report) -> io::Result<()> {
+        let size = terminal_size();
+        let mut style = Style { width: Some(size.columns), ..self.style };
+        if report.summary {
+            self.frame.erase()?;
+            return self.frame.append(&view::table::render(report, &style));
+        }
+        style.height = Some(size.room());
+        self.frame.redraw(&view::table::render(report, &style), size)
+    }
+}
+
+fn terminal_size() -> Size {
+    match rustix::termios::tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
+            Size { columns: usize::from(size.ws_col), rows: usize::from(size.ws_row) }
+        }
+        // A serial console does not know its size.
+        _ => Size { columns: 80, rows: 24 },
+    }
+}

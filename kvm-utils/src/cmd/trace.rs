@@ -1,0 +1,219 @@
+//! Runs a trace from start to end: finds the VMs, attaches, reports at each interval, ends with a summary.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval_at, sleep_until},
+};
+
+use super::{
+    options::{Common, Output},
+    printer::Printer,
+};
+use crate::{
+    bpf::{
+        prog_info,
+        source::{self, SourceError},
+        tracer::{Settings, TracerError},
+    },
+    drilldown::exits::report::Order,
+    error::{CHECK_FAILED, Failure},
+    host::{Finder, PidNs, Scan, Scanner, Selectors, SysRoot, find::FindError},
+    model::{Report, Verdict},
+    session::{Select, Session},
+};
+
+/// How often records of vCPUs that ended are given back.
+const HOUSEKEEPING: Duration = Duration::from_millis(200);
+
+/// Room for vCPUs: as many times what there are now, and at least.
+const VCPU_RESERVE: u32 = 4;
+const LEAST_VCPUS: u32 = 64;
+/// Not more than this by default: KVM_MAX_VCPUS of the largest host known to us; about 300 MB of kernel memory.
+const MOST_VCPUS: u32 = 4096;
+
+/// Traces until told to stop.
+///
+/// # Errors
+///
+/// With cause and remedy.
+pub fn run(common: &Common, sort: &str) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(trace(common, sort))
+}
+
+async fn trace(common: &Common, sort: &str) -> anyhow::Result<ExitCode> {
+    // Signals first: one that comes while the programs are being attached must not be lost.
+    let mut stop = StopSignals::new()?;
+    let mut settings = settings(common)?;
+    let select = select(common, &mut settings)?;
+    let incomparable = (!common.vcpus.is_empty())
+        .then(|| "KVM keeps it per VM, and --vcpu counts only some of its vCPUs".to_owned());
+    let _cost = measure_cost(common)?;
+    let mut session =
+        Session::start(&settings, select, incomparable, common.measure_cost).map_err(host_error)?;
+    eprintln!("kvm-utils: attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus);
+
+    let order = Order { sort: sort.to_owned(), top: common.top.map(|n| n as usize) };
+    let mut printer = Printer::new(common);
+    let began = Instant::now();
+    let mut ticks = interval_at((began + common.interval).into(), common.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut housekeeping = interval_at((began + HOUSEKEEPING).into(), HOUSEKEEPING);
+    housekeeping.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let end = common.duration.map(|d| began + d);
+    let mut reports = 0;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.received() => break,
+            () = at(end) => break,
+            _ = ticks.tick() => {
+                let report = session.interval(&order).map_err(host_error)?;
+                if !common.summary || common.output == Output::Json {
+                    printer.show(&report)?;
+                }
+                reports += 1;
+                if common.count == Some(reports) {
+                    break;
+                }
+            }
+            _ = housekeeping.tick() => {
+                session.housekeep().map_err(host_error)?;
+                if !common.pids.is_empty() && common.vms.is_empty() && selected_ended(common, &session) {
+                    eprintln!("kvm-utils: the VM has ended");
+                    break;
+                }
+            }
+        }
+    }
+    let summary = session.summary(&order).map_err(host_error)?;
+    if common.output == Output::Table || common.summary {
+        printer.show(&summary)?;
+    }
+    Ok(verdict(common, &summary))
+}
+
+/// The processes of `--pid` are gone, and the last of their vCPUs has been accounted for.
+fn selected_ended(common: &Common, session: &Session) -> bool {
+    session.all_ended() != Some(false)
+        && common.pids.iter().all(|pid| {
+            use crate::host::{Peek, ProcRoot, process::Stat};
+            !matches!(Stat::read(&ProcRoot::default(), *pid), Peek::Seen(stat) if !stat.has_ended())
+        })
+}
+
+async fn at(end: Option<Instant>) {
+    match end {
+        Some(end) => sleep_until(end.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn verdict(common: &Common, summary: &Report) -> ExitCode {
+    match summary.proof.verdict() {
+        Verdict::Doubtful(doubts) if common.strict => {
+            for doubt in doubts {
+                eprintln!("kvm-utils: --strict: {doubt}");
+            }
+            ExitCode::from(CHECK_FAILED)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// SIGINT, SIGTERM and SIGHUP, each of which ends a run with its summary.
+struct StopSignals([Signal; 3]);
+
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn received(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => (),
+            _ = terminate.recv() => (),
+            _ = hangup.recv() => (),
+        }
+    }
+}
+
+fn settings(common: &Common) -> Result<Settings, Failure> {
+    let resolved = source::resolve(common.source).map_err(|error| match error {
+        SourceError::Raw(_) => Failure::host(format!("{error}, or --source auto")),
+        error => Failure::host(error),
+    })?;
+    if let Some(why) = &resolved.fallback {
+        eprintln!("kvm-utils: using classic tracepoints, raw ones cannot be used: {why}");
+    }
+    let own = PidNs::own(&SysRoot::default().proc())
+        .map_err(|e| Failure::host(format!("cannot read /proc/self/ns/pid: {e}; is /proc mounted?")))?;
+    Ok(Settings {
+        source: resolved.source,
+        layout: resolved.globals,
+        max_vcpus: common.max_vcpus.unwrap_or(LEAST_VCPUS),
+        max_reasons: common.max_reasons,
+        tgids: Vec::new(),
+        vcpu_ids: common.vcpus.clone(),
+        pid_namespace: (!own.is_initial()).then_some((own.dev, own.ino)),
+    })
+}
+
+/// Finds the VMs that are asked for, lets the programs filter where that is possible, and fits the maps to the host.
+fn select(common: &Common, settings: &mut Settings) -> Result<Select, Failure> {
+    let proc = SysRoot::default().proc();
+    let scan: Scan =
+        Scanner::new(proc.clone()).scan().map_err(|e| Failure::host(format!("cannot look for VMs: {e}")))?;
+    if common.max_vcpus.is_none() {
+        let found = u32::try_from(scan.vcpu_count()).unwrap_or(u32::MAX);
+        settings.max_vcpus = found.saturating_mul(VCPU_RESERVE).clamp(LEAST_VCPUS, MOST_VCPUS.max(found));
+    }
+    let selectors = Selectors { pids: common.pids.clone(), names: common.vms.clone() };
+    if selectors.is_empty() {
+        return Ok(Select::default());
+    }
+    let found = Finder::new(selectors).resolve(&scan, &proc);
+    for error in found.errors {
+        let wait = common.wait && matches!(error, FindError::NoName { .. });
+        if wait {
+            eprintln!("kvm-utils: {error}; waiting for it");
+        } else if error.needs_privileges() {
+            return Err(Failure::host(error));
+        } else if matches!(error, FindError::NoName { .. }) {
+            return Err(Failure::usage(format!("{error}; --wait waits for it to start")));
+        } else {
+            return Err(Failure::usage(error));
+        }
+    }
+    let patterns = common.vms.iter().any(|name| crate::host::names::is_glob(name));
+    if common.wait || patterns {
+        return Ok(Select { pids: common.pids.clone(), names: common.vms.clone() });
+    }
+    settings.tgids = found.vms.iter().map(|vm| vm.pid).collect();
+    Ok(Select::default())
+}
+
+fn measure_cost(common: &Common) -> Result<Option<std::os::fd::OwnedFd>, Failure> {
+    if !common.measure_cost {
+        return Ok(None);
+    }
+    prog_info::enable_run_time().map(Some).map_err(|e| {
+        Failure::host(format!(
+            "--measure-cost: the kernel cannot measure run times this way: {e}; leave the option out"
+        ))
+    })
+}
+
+fn host_error(error: TracerError) -> Failure {
+    Failure::host(error)
+}

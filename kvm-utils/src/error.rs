@@ -1,0 +1,55 @@
+//! Which exit code an error means.
+
+use std::process::ExitCode;
+
+/// 1: a check that was asked for failed (selftest, `--strict`).
+pub const CHECK_FAILED: u8 = 1;
+/// 2: what was typed cannot be done as typed.
+pub const USAGE: u8 = 2;
+/// 3: this host cannot do it: privileges, no KVM, no tracefs.
+pub const HOST: u8 = 3;
+
+/// An error together with its exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// Process exit code.
+    pub code: u8,
+    /// Cause and remedy.
+    pub message: String,
+}
+
+impl Failure {
+    /// What was typed cannot be done.
+    pub fn usage(message: impl ToString) -> Self {
+        Self { code: USAGE, message: message.to_string() }
+    }
+
+    /// This host cannot do it.
+    pub fn host(message: impl ToString) -> Self {
+        Self { code: HOST, message: message.to_string() }
+    }
+
+    /// A check failed.
+    pub fn check(message: impl ToString) -> Self {
+        Self { code: CHECK_FAILED, message: message.to_string() }
+    }
+}
+
+/// Whether an error is a closed pipe, which is no error: the reader has seen enough.
+#[must_use]
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// The exit code for an error that reached the edge.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if is_closed_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::from(error.downcast_ref::<Failure>().map_or(HOST, |failure| failure.code))
+}

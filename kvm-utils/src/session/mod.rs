@@ -1,0 +1,345 @@
+//! One run of the tracer: from the kernel's counters to reports.
+
+mod witness;
+
+use std::{
+    collections::HashSet,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use kvm_utils_common::{config::Trouble, vcpu::STATE_DEAD};
+use witness::{Bounds, Witness, between};
+
+use crate::{
+    bpf::{
+        snapshot::{Head, Snapshot, read_hist},
+        tracer::{Settings, Source, Tracer, TracerError},
+    },
+    decode::Isa,
+    drilldown::exits::{
+        collect::Collection,
+        group::Groups,
+        report::{Body, Order, Scope, body},
+        rows::{COLUMNS, Code},
+    },
+    host::{self, names},
+    model::{Host, KvmStat, Proof, Report},
+};
+
+/// Which VMs a run is about, beyond what the programs filter themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Select {
+    /// Processes, as seen from here; if there are names as well, either suffices.
+    pub pids: Vec<u32>,
+    /// Names or patterns; empty = any.
+    pub names: Vec<String>,
+}
+
+impl Select {
+    fn wants(&self, pid: u32, name: &str) -> bool {
+        self.names.is_empty()
+            || self.pids.contains(&pid)
+            || self.names.iter().any(|n| n == name || (names::is_glob(n) && names::matches_glob(n, name)))
+    }
+}
+
+/// What the counters said when an interval began.
+struct Mark {
+    bounds: Result<Bounds, String>,
+    missed: Option<u64>,
+    run_time_ns: Option<u64>,
+    trouble: [u64; 2],
+}
+
+/// A running trace.
+pub struct Session {
+    tracer: Tracer,
+    snapshot: Snapshot,
+    collection: Collection,
+    groups: Groups,
+    select: Select,
+    witness: Witness,
+    info: host::HostInfo,
+    proc: host::ProcRoot,
+    began_ns: u64,
+    run_began: Mark,
+    interval_began: Mark,
+    /// Records of vCPUs that are not wanted, to be cleared at the next opportunity.
+    dropped: HashSet<u32>,
+    measure_cost: bool,
+    notes: Vec<String>,
+}
+
+impl Session {
+    /// Loads and attaches the programs. `incomparable` says why KVM's statistic is of other exits than ours.
+    ///
+    /// # Errors
+    ///
+    /// See [`TracerError`].
+    pub fn start(
+        settings: &Settings,
+        select: Select,
+        incomparable: Option<String>,
+        measure_cost: bool,
+    ) -> Result<Self, TracerError> {
+        let root = host::SysRoot::default();
+        let witness = Witness::new(&root, settings.pid_namespace.is_none(), incomparable);
+        let mut tracer = Tracer::start(settings)?;
+        let mut snapshot = Snapshot::default();
+        tracer.read(&mut snapshot);
+        let mut notes = Vec::new();
+        if let (Source::Raw, Err(why)) = (tracer.source(), tracer.destroy_hook()) {
+            notes.push(format!(
+                "the kernel does not tell when it destroys a vCPU ({why}): VMs that follow each other in one process \
+                 may be shown as one"
+            ));
+        }
+        let mark = |bounds| Mark { bounds, missed: Some(0), run_time_ns: Some(0), trouble: [0; 2] };
+        let zero = Ok(Bounds { least: 0, most: 0 });
+        Ok(Self {
+            collection: Collection::new(snapshot.time_ns),
+            began_ns: snapshot.time_ns,
+            tracer,
+            snapshot,
+            groups: Groups::default(),
+            select,
+            witness,
+            info: host::HostInfo::gather(&root),
+            proc: root.proc(),
+            run_began: mark(zero.clone()),
+            interval_began: mark(zero),
+            dropped: HashSet::new(),
+            measure_cost,
+            notes,
+        })
+    }
+
+    /// How exits are learned of.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.tracer.source()
+    }
+
+    /// Takes over the numbers of vCPUs that ended and gives their records back. To be called a few times a second,
+    /// whatever the interval, so that records do not run out.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn housekeep(&mut self) -> Result<(), TracerError> {
+        for slot in std::mem::take(&mut self.dropped) {
+            self.tracer.recycle(slot)?;
+            self.collection.discard(slot);
+        }
+        self.tracer.read(&mut self.snapshot);
+        self.admit()?;
+        self.absorb(true);
+        self.bury()
+    }
+
+    /// Puts new vCPUs into their VMs and leaves out those nobody asked for.
+    fn admit(&mut self) -> Result<(), TracerError> {
+        let mut newcomers = self.collection.newcomers(&self.snapshot);
+        newcomers.sort_by_key(|head| head.since);
+        for head in newcomers {
+            if self.dropped.contains(&head.slot) || crate::drilldown::exits::collect::is_overflow(&head) {
+                continue;
+            }
+            let (name, vmm) = self.identify(&head);
+            if self.select.wants(visible_pid(&head), &name) {
+                self.groups.join(&head, |_| (name, vmm));
+                self.collection.welcome(&head);
+            } else {
+                self.tracer.ignore(head.slot, head.tgid)?;
+                self.dropped.insert(head.slot);
+            }
+            if head.until != 0 {
+                self.groups.ended((head.slot, head.since), head.until);
+            }
+        }
+        let dropped = &self.dropped;
+        self.snapshot.vcpus.retain(|head| !dropped.contains(&head.slot));
+        Ok(())
+    }
+
+    fn absorb(&mut self, only_dead: bool) {
+        let hists = self.tracer.hists();
+        self.collection.absorb(&self.snapshot, &|index| read_hist(hists, index), only_dead);
+    }
+
+    /// Records of vCPUs that will never run again go back.
+    fn bury(&mut self) -> Result<(), TracerError> {
+        let told = self.tracer.destroy_hook().is_ok();
+        let mut gone = Vec::new();
+        for head in &self.snapshot.vcpus {
+            if head.state == STATE_DEAD {
+                gone.push((head.slot, head.since, head.until));
+            } else if !told && !self.thread_lives(head) {
+                gone.push((head.slot, head.since, self.snapshot.time_ns));
+            }
+        }
+        for (slot, since, until) in gone {
+            if !told {
+                // Its last numbers may have come after the last copy.
+                self.tracer.read(&mut self.snapshot);
+                self.snapshot.vcpus.retain(|head| head.slot == slot);
+                self.absorb(false);
+            }
+            self.groups.ended((slot, since), until);
+            self.collection.release(slot);
+            self.tracer.recycle(slot)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the thread that runs a vCPU still exists, for kernels that do not tell of a vCPU's end.
+    fn thread_lives(&self, head: &Head) -> bool {
+        let (tgid, tid) = (head.ns_tgid, head.ns_tid);
+        // What cannot be seen from here may live.
+        tgid == 0 || Path::new(&self.proc.of(tgid, "task")).join(tid.to_string()).exists()
+    }
+
+    fn identify(&self, head: &Head) -> (String, String) {
+        let pid = head.ns_tgid;
+        let process = (pid != 0).then(|| host::VmProcess::read(&self.proc, pid).seen().flatten()).flatten();
+        process.map_or_else(
+            || {
+                let comm: Vec<u8> = head.comm.iter().copied().take_while(|b| *b != 0).collect();
+                (host::process::printable(&comm), "unknown".to_owned())
+            },
+            |vm| (vm.name, vm.vmm.as_str().to_owned()),
+        )
+    }
+
+    /// Ends the interval and reports it.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn interval(&mut self, order: &Order) -> Result<Report, TracerError> {
+        let mark = self.copy()?;
+        let report = self.report(Scope::Interval, &mark, order);
+        self.collection.next_interval();
+        self.interval_began = mark;
+        Ok(report)
+    }
+
+    /// Reports the whole run so far.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn summary(&mut self, order: &Order) -> Result<Report, TracerError> {
+        let mark = self.copy()?;
+        Ok(self.report(Scope::Run, &mark, order))
+    }
+
+    /// Copies everything, with KVM's statistic right before and right after.
+    fn copy(&mut self) -> Result<Mark, TracerError> {
+        let before = self.witness.read();
+        self.tracer.read(&mut self.snapshot);
+        let after = self.witness.read();
+        self.admit()?;
+        self.absorb(false);
+        self.collection.close_interval();
+        let mark = Mark {
+            bounds: self.witness.bounds(&self.collection, &self.groups, &before, &after),
+            missed: self.tracer.missed(),
+            run_time_ns: self.tracer.run_time_ns(),
+            trouble: [
+                self.tracer.trouble(Trouble::HistogramsFull),
+                self.tracer.trouble(Trouble::UnreadableReason),
+            ],
+        };
+        self.bury()?;
+        Ok(mark)
+    }
+
+    fn report(&self, scope: Scope, now: &Mark, order: &Order) -> Report {
+        let (began, began_ns) = match scope {
+            Scope::Interval => (&self.interval_began, self.collection.began_ns),
+            Scope::Run => (&self.run_began, self.began_ns),
+        };
+        let interval = Duration::from_nanos(self.collection.now_ns.saturating_sub(began_ns));
+        let body = body(&self.collection, &self.groups, scope, interval, began_ns, order);
+        let since = |now: Option<u64>, began: Option<u64>| Some(now?.saturating_sub(began.unwrap_or(0)));
+        let proof = Proof {
+            source: self.tracer.source().name(),
+            counted: body.counted,
+            kvm_stat: self.kvm_stat(began, now),
+            missed: since(now.missed, began.missed),
+            unpaired: body.unpaired,
+            entries_without_exit: body.entries_without_exit,
+            in_progress: body.in_progress,
+            vcpus_full: body.overflow,
+            histograms_full: now.trouble[0] - began.trouble[0],
+            unreadable: now.trouble[1] - began.trouble[1],
+            own_cost: self
+                .measure_cost
+                .then(|| since(now.run_time_ns, began.run_time_ns))
+                .flatten()
+                .map(|ns| ns as f64 / interval.as_nanos().max(1) as f64),
+        };
+        let mut notes = self.notes.clone();
+        if self.groups.ambiguous() {
+            notes.push(
+                "a process runs several VMs, which classic tracepoints do not tell apart: its vCPUs are told apart \
+                 by thread"
+                    .to_owned(),
+            );
+        }
+        Report {
+            noun: "exits",
+            columns: &COLUMNS,
+            time: SystemTime::now(),
+            interval,
+            summary: scope == Scope::Run,
+            host: Host {
+                kernel: self.info.kernel.clone(),
+                isa: body.isa.map_or_else(|| "unknown".to_owned(), |isa| Isa::from_raw(isa).to_string()),
+                cpus: self.info.cpus_online,
+                cpu: self.info.cpu.clone(),
+            },
+            proof,
+            events: body.counted,
+            hints: hints(&body),
+            notes,
+            vms: body.vms,
+            totals: body.totals,
+        }
+    }
+
+    fn kvm_stat(&self, began: &Mark, now: &Mark) -> KvmStat {
+        between(&began.bounds, &now.bounds)
+    }
+
+    /// Whether every VM seen so far has ended; `None` before the first.
+    #[must_use]
+    pub fn all_ended(&self) -> Option<bool> {
+        if self.groups.vms.is_empty() {
+            return None;
+        }
+        Some(self.collection.vcpus.values().all(|vcpu| vcpu.ended))
+    }
+}
+
+/// The process as a person here would name it.
+fn visible_pid(head: &Head) -> u32 {
+    if head.ns_tgid == 0 { head.tgid } else { head.ns_tgid }
+}
+
+/// What the numbers suggest to look at: a class that makes up a third of the exits, or more.
+fn hints(body: &Body) -> Vec<String> {
+    let all: u64 = body.by_code.iter().map(|(_, count)| count).sum();
+    body.by_code
+        .iter()
+        .filter(|(_, count)| all > 0 && count.saturating_mul(3) >= all)
+        .filter_map(|(code, count)| hint(*code, *count as f64 / all as f64))
+        .collect()
+}
+
+fn hint(code: Code, share: f64) -> Option<String> {
+    let reason = code.reason()?;
+    Some(format!("{:.0} % of these exits are {reason}: {}", share * 100.0, reason.class().help()))
+}

@@ -1,0 +1,150 @@
+//! KVM's own `exits` statistic, read such that it can be held against our counts.
+//!
+//! For VMs that live it comes from debugfs, per process; for vCPUs that the kernel destroyed while we watched, from the
+//! record that the programs filled at their first and last moment. Both are exact except that a vCPU in motion may be
+//! counted by one side and not yet by the other, which widens the bounds by one per such vCPU.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    bpf::snapshot::Head,
+    drilldown::exits::{
+        collect::{Collection, is_overflow},
+        group::Groups,
+    },
+    host,
+    model::KvmStat,
+};
+
+/// A vCPU that left the guest no longer ago than this may still be on its way to KVM's own counter, ns.
+const IN_MOTION_NS: u64 = 1_000_000;
+
+/// Exits since the beginning of the run, according to KVM: at least and at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// At least.
+    pub least: u64,
+    /// At most.
+    pub most: u64,
+}
+
+type Reading = Result<BTreeMap<u32, host::kvm_stat::ProcessExits>, String>;
+
+/// Keeps what KVM said when the run began.
+pub struct Witness {
+    stat: host::KvmStat,
+    baseline: Reading,
+    /// What the statistic cannot be compared with, and why.
+    incomparable: Option<String>,
+}
+
+impl Witness {
+    /// Reads the statistic for the first time. `incomparable` says why the counts of this run are of other exits than
+    /// KVM's.
+    #[must_use]
+    pub fn new(root: &host::SysRoot, initial_pidns: bool, incomparable: Option<String>) -> Self {
+        let mut stat = host::KvmStat::new(root, initial_pidns);
+        let baseline = stat.all().map_err(|e| e.to_string());
+        Self { stat, baseline, incomparable }
+    }
+
+    /// Reads the statistic now.
+    pub fn read(&mut self) -> Reading {
+        if self.incomparable.is_some() {
+            return Ok(BTreeMap::new());
+        }
+        self.stat.all().map_err(|e| e.to_string())
+    }
+
+    /// Exits of the VMs in `groups` since the beginning. `before` and `after` were read right before and right after
+    /// the copy that `collection` holds.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be known.
+    pub fn bounds(
+        &self,
+        collection: &Collection,
+        groups: &Groups,
+        before: &Reading,
+        after: &Reading,
+    ) -> Result<Bounds, String> {
+        if let Some(why) = &self.incomparable {
+            return Err(why.clone());
+        }
+        if collection.vcpus.values().any(|vcpu| is_overflow(&vcpu.head)) {
+            return Err("some vCPUs found no record, so it is not known whose exits to compare".to_owned());
+        }
+        let baseline = self.baseline.as_ref().map_err(Clone::clone)?;
+        let (before, after) = (before.as_ref().map_err(Clone::clone)?, after.as_ref().map_err(Clone::clone)?);
+        let mut bounds = Bounds { least: 0, most: 0 };
+        let processes: BTreeSet<u32> = groups.vms.iter().map(|vm| vm.tgid).collect();
+        for tgid in processes {
+            let then = baseline.get(&tgid);
+            let living = |now: Option<&host::kvm_stat::ProcessExits>| -> (u64, usize) {
+                let sum = now.into_iter().flat_map(|p| &p.vms).map(|vm| {
+                    let began = then.into_iter().flat_map(|p| &p.vms);
+                    let began =
+                        began.filter(|b| (b.creator, b.fd) == (vm.creator, vm.fd)).map(|b| b.exits).sum();
+                    vm.exits.saturating_sub(began)
+                });
+                (sum.sum(), now.map_or(0, |p| p.vms.len()))
+            };
+            let (low, vms_before) = living(before.get(&tgid));
+            let (high, vms_after) = living(after.get(&tgid));
+            let of_process = groups.vms.iter().filter(|vm| vm.tgid == tgid);
+            let (mut alive, mut ended) = (0, Bounds { least: 0, most: 0 });
+            for vm in of_process {
+                let vcpus: Vec<_> =
+                    vm.vcpus.iter().filter_map(|(key, _)| collection.vcpus.get(key)).collect();
+                if vcpus.iter().all(|vcpu| !vcpu.ended) {
+                    alive += 1;
+                    let moving =
+                        vcpus.iter().filter(|vcpu| in_motion(&vcpu.head, collection.now_ns)).count() as u64;
+                    bounds.least = bounds.least.saturating_sub(moving);
+                    bounds.most += moving;
+                    continue;
+                }
+                for vcpu in vcpus {
+                    let of_vcpu = at_end(&vcpu.head)
+                        .ok_or_else(|| format!("{} ended before its count could be read", vm.name))?;
+                    ended.least += of_vcpu.least;
+                    ended.most += of_vcpu.most;
+                }
+            }
+            // A VM that has not run yet is listed by KVM and not known to us; one that is about to end the other way
+            // round. Only the second spoils the sum.
+            if vms_before.min(vms_after) < alive {
+                return Err(format!("a VM of process {tgid} is ending"));
+            }
+            bounds.least += low + ended.least;
+            bounds.most += high + ended.most;
+        }
+        Ok(bounds)
+    }
+}
+
+fn in_motion(head: &Head, now_ns: u64) -> bool {
+    head.pending_since == 0 || now_ns.saturating_sub(head.pending_since) < IN_MOTION_NS
+}
+
+/// What KVM counted for a vCPU that the kernel destroyed, while it had a record.
+fn at_end(head: &Head) -> Option<Bounds> {
+    if head.kvm_exits_first == u64::MAX || head.kvm_exits_last == u64::MAX {
+        return None;
+    }
+    let exits = head.kvm_exits_last.checked_sub(head.kvm_exits_first)?;
+    Some(Bounds { least: exits, most: exits + u64::from(head.taken_at_exit) })
+}
+
+/// The statistic of an interval, from the bounds at its beginning and at its end.
+#[must_use]
+pub fn between(began: &Result<Bounds, String>, ended: &Result<Bounds, String>) -> KvmStat {
+    match (began, ended) {
+        (Ok(began), Ok(ended)) => KvmStat::Between {
+            least: ended.least.saturating_sub(began.most),
+            most: ended.most.saturating_sub(began.least),
+        },
+        (Err(why), _) | (_, Err(why)) => KvmStat::Unknown(why.clone()),
+    }
+}
