@@ -28,6 +28,9 @@ const NEEDS: [Need; 6] = [
     Need::new("dpkg-deb", "dpkg"),
 ];
 
+/// Memory of the lab when the request does not say, MiB.
+const MEMORY: u32 = 3072;
+
 /// How much of the console an error shows, in lines.
 const TAIL: usize = 25;
 
@@ -113,7 +116,7 @@ fn qemu(request: &Request, kernel: &Kernel, run: &RunDir, image: &Path) -> Comma
     } else {
         qemu.args(["-accel", "tcg,thread=multi"]);
     }
-    qemu.args(["-smp", &request.smp.to_string(), "-m", &request.mem_mib.to_string()]);
+    qemu.args(["-smp", &request.smp.to_string(), "-m", &request.mem_mib.unwrap_or(MEMORY).to_string()]);
     qemu.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(image).args(["-append", &append]);
     qemu.args(["-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"]);
     qemu.args(["-device", "virtio-9p-pci,fsdev=root,mount_tag=hostroot"]);

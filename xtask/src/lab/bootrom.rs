@@ -184,3 +184,48 @@ pub(crate) fn image(kernel: &Vmlinux, initramfs: Range<u64>, command_line: &str)
     rom[CODE_SIZE - 1] = sum.wrapping_neg();
     Ok(rom)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kernel() -> Vmlinux {
+        Vmlinux { entry: 0x123_4567, load: 0x100_0000, end: 0x400_0000, setup_header: vec![0xab; 0x7b] }
+    }
+
+    fn word(rom: &[u8], at: usize) -> u32 {
+        u32::from_le_bytes(rom[at..at + 4].try_into().unwrap())
+    }
+
+    #[test]
+    fn the_bios_takes_the_rom() {
+        let rom = image(&kernel(), 0x800_0000..0x800_1000, "quiet").unwrap();
+        assert_eq!(rom.len() % 512, 0);
+        assert_eq!((rom[0], rom[1], usize::from(rom[2]) * 512), (0x55, 0xaa, rom.len()));
+        assert_eq!(rom.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)), 0);
+        assert_eq!(rom[3], 0xfa, "the entry point is cli");
+    }
+
+    #[test]
+    fn the_kernel_finds_its_parameters() {
+        let rom = image(&kernel(), 0x800_0000..0x800_1000, "quiet").unwrap();
+        assert_eq!(word(&rom, code().len() - 4), 0x123_4567);
+        let page = |address: u32| CODE_SIZE + (address - ZERO_PAGE) as usize;
+        let zero_page = page(ZERO_PAGE);
+        assert_eq!(rom[zero_page + SETUP_HEADER], 0xab);
+        assert_eq!(rom[zero_page + TYPE_OF_LOADER], 0xff);
+        assert_eq!(word(&rom, zero_page + RAMDISK_IMAGE), 0x800_0000);
+        assert_eq!(word(&rom, zero_page + RAMDISK_SIZE), 0x1000);
+        assert_eq!(word(&rom, zero_page + CMD_LINE_PTR), COMMAND_LINE);
+        assert_eq!(&rom[page(COMMAND_LINE)..][..6], b"quiet\0");
+        assert_eq!(word(&rom, page(PML4)), PDPT | 0x23);
+        assert_eq!(word(&rom, page(PAGE_DIRECTORY) + 8), 0x20_0000 | 0xe3);
+        assert_eq!(word(&rom, page(PAGE_DIRECTORY) + 511 * 8), 0x3fe0_0000 | 0xe3);
+    }
+
+    #[test]
+    fn a_command_line_the_kernel_would_cut_is_refused() {
+        let error = image(&kernel(), 0..1, &"x".repeat(2048)).unwrap_err().to_string();
+        assert!(error.contains("2048") && error.contains("2047"), "{error}");
+    }
+}

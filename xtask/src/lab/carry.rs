@@ -1,19 +1,42 @@
 //! Taking a program of this machine along, with the shared libraries it is linked with.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use super::cpio::Archive;
+use crate::process::find;
 
-/// Puts a program and its shared libraries into the archive, at the paths they have here.
+/// Puts a program and its shared libraries into the archive, at the paths they have here; for a script, also
+/// what runs it.
 pub(crate) fn program(archive: &mut Archive, program: &Path) -> Result<()> {
     archive.copy(program)?;
+    if let Some(interpreter) = interpreter(program)? {
+        return self::program(archive, &interpreter);
+    }
     for library in libraries(program)? {
         archive.copy(&library)?;
     }
     Ok(())
+}
+
+/// The program in the first line of a script, if this is one.
+fn interpreter(file: &Path) -> Result<Option<PathBuf>> {
+    let context = || format!("cannot read {}", file.display());
+    let mut start = [0; 256];
+    let length = File::open(file).and_then(|mut file| file.read(&mut start)).with_context(context)?;
+    let line = start[..length].strip_prefix(b"#!").and_then(|rest| rest.split(|byte| *byte == b'\n').next());
+    let mut words = line.map(|line| String::from_utf8_lossy(line).into_owned()).unwrap_or_default();
+    if let Some(name) = words.trim().strip_prefix("/usr/bin/env ") {
+        let found =
+            find(name.trim()).with_context(|| format!("{} wants {name}, not found here", file.display()))?;
+        return Ok(Some(found));
+    }
+    words.truncate(words.trim_end().len());
+    Ok(words.split_whitespace().next().map(PathBuf::from))
 }
 
 /// The shared libraries and the loader a program needs; none for a static program or a script.

@@ -1,34 +1,6 @@
-#!/bin/busybox sh
-# The lab's first process: loads modules, makes this machine's files the root (over 9p, read-only, with a
-# tmpfs on top), runs /lab/command and powers off. ttyS0 is the kernel's console and takes the verdict,
-# ttyS1 carries what the command prints and nothing else.
-B=/bin/busybox
-$B mount -t proc proc /proc
-$B mount -t sysfs sysfs /sys
-$B mount -t devtmpfs devtmpfs /dev
 
-# The lines that xtask looks for go through the kernel's log, which no other output can tear apart.
-say() { echo "<0>LAB-$*" >/dev/kmsg; }
-die() { say "FAIL=$*"; $B poweroff -f; }
-
-# lab_terminal, lab_rows, lab_columns, lab_modules
-. /lab/config
-
-# Module parameters stand on the kernel command line as modprobe(8) has it: kvm_amd.nested=0
-options() {
-  for word in $($B cat /proc/cmdline); do
-    case $word in "$1".*) echo "${word#*.}" ;; esac
-  done
-}
-for file in $($B cat /mod/list); do
-  name=$(echo "${file%.ko}" | $B tr - _)
-  case $name in
-    kvm_amd) $B grep -qw svm /proc/cpuinfo || continue ;;
-    kvm_intel) $B grep -qw vmx /proc/cpuinfo || continue ;;
-  esac
-  $B insmod "/mod/$file" $(options "$name") || die "cannot load $name"
-done
-
+# The AMD lab: this machine's files become the root (over 9p, read-only, with a tmpfs on top). ttyS1 carries
+# what the command prints.
 $B mkdir -p /lower /rw /new
 $B mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose hostroot /lower ||
   die "cannot mount the machine's files over 9p"

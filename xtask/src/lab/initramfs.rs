@@ -19,7 +19,7 @@ use crate::process::tool;
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
 
 /// The first process of a lab that has this machine's files over 9p.
-const INIT: &str = include_str!("init.sh");
+const INIT: &str = concat!(include_str!("init-head.sh"), include_str!("init-9p.sh"));
 
 /// What that init needs, in any order; dependencies are added.
 const MODULES: [&str; 7] = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "kvm_amd", "kvm_intel", "msr"];

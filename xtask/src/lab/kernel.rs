@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Suite;
 use super::cache::Cache;
-use super::mirror::{Archive, Package};
+use super::mirror::{Archive, Index, Package};
 use crate::process::{capture, tool};
 use crate::ui;
 
@@ -101,7 +101,7 @@ pub(crate) fn prepare(cache: &Cache, suite: Suite, flavour: Flavour) -> Result<K
 fn update(cache: &Cache, suite: Suite, flavour: Flavour, home: &Path) -> Result<Kernel> {
     ui::step(format_args!("looking for the newest {flavour} kernel of Debian {suite}"));
     let temp = cache.temp_dir()?;
-    let archive = Archive::fetch(suite, temp.path())?;
+    let archive = Archive::fetch(suite, Index::Binary, temp.path())?;
     let packages = resolve(flavour, |name| archive.package(name))?;
     let Some(image) = packages.first() else { bail!("no kernel package in Debian {suite}") };
     let name = format!("{}_{}", image.name, image.version);

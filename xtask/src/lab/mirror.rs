@@ -18,8 +18,25 @@ use crate::ui;
 const HELPER: &str = "/usr/lib/apt/apt-helper";
 /// The keys of the Debian archive (package debian-archive-keyring).
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// The index of the packages, relative to the suite's directory.
-const INDEX: &str = "main/binary-amd64/Packages.xz";
+
+/// Which of a suite's indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Index {
+    /// The packages for this architecture.
+    Binary,
+    /// The sources they are made from.
+    Source,
+}
+
+impl Index {
+    /// The index file, relative to the suite's directory.
+    fn path(self) -> &'static str {
+        match self {
+            Self::Binary => "main/binary-amd64/Packages.xz",
+            Self::Source => "main/source/Sources.xz",
+        }
+    }
+}
 
 /// One suite of the archive: where its files are and what they are.
 pub(crate) struct Archive {
@@ -27,7 +44,7 @@ pub(crate) struct Archive {
     index: String,
 }
 
-/// What the index says of one package.
+/// What the index says of one package, or of the original sources of one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Package {
     pub(crate) name: String,
@@ -55,17 +72,19 @@ impl Package {
 }
 
 impl Archive {
-    /// Downloads and checks the suite's package index, using `scratch` for its files.
-    pub(crate) fn fetch(suite: Suite, scratch: &Path) -> Result<Self> {
+    /// Downloads and checks one of the suite's indexes, using `scratch` for its files.
+    pub(crate) fn fetch(suite: Suite, index: Index, scratch: &Path) -> Result<Self> {
         let (base, release) = find_release(suite, scratch)?;
         let text = verify(&release, suite)?;
-        let hash = index_hash(&text)
-            .with_context(|| format!("the Release file of {suite} at {base} has no SHA256 for {INDEX}"))?;
-        let dir = format!("{base}/dists/{suite}/main/binary-amd64");
-        let packed = scratch.join("Packages.xz");
+        let path = index.path();
+        let hash = index_hash(&text, path)
+            .with_context(|| format!("the Release file of {suite} at {base} has no SHA256 for {path}"))?;
+        let file = format!("{base}/dists/{suite}/{path}");
+        let dir = file.rsplit_once('/').map_or("", |(dir, _)| dir);
+        let packed = scratch.join("index.xz");
         // By hash first: the plain name may already be a newer file while a mirror is being updated.
         download(&format!("{dir}/by-hash/SHA256/{hash}"), &packed, Some(&hash), false)
-            .or_else(|_| download(&format!("{base}/dists/{suite}/{INDEX}"), &packed, Some(&hash), true))?;
+            .or_else(|_| download(&file, &packed, Some(&hash), true))?;
         let index = capture(tool("xz").arg("-dc").arg(&packed))?;
         Ok(Self { base, index })
     }
@@ -76,11 +95,17 @@ impl Archive {
             .with_context(|| format!("the archive's index has no usable entry for package {name}"))
     }
 
-    /// Downloads a package into `dir` and checks it.
+    /// Looks the original sources of a package up, without Debian's changes (from [`Index::Source`]).
+    pub(crate) fn source(&self, name: &str) -> Result<Package> {
+        parse_source(&self.index, name)
+            .with_context(|| format!("the archive's index has no usable entry for the sources of {name}"))
+    }
+
+    /// Downloads a package or sources into `dir` and checks them.
     pub(crate) fn download(&self, package: &Package, dir: &Path) -> Result<PathBuf> {
         let megabytes = package.size.div_ceil(1_000_000);
         ui::step(format_args!("downloading {} {} ({megabytes} MB)", package.name, package.version));
-        let file = dir.join(format!("{}.deb", package.name));
+        let file = dir.join(package.filename.rsplit('/').next().unwrap_or(&package.name));
         download(&format!("{}/{}", self.base, package.filename), &file, Some(&package.sha256), true)?;
         Ok(file)
     }
@@ -206,8 +231,8 @@ fn judge(status: &str) -> Signature {
     }
 }
 
-/// The SHA256 that a Release file gives for [`INDEX`].
-fn index_hash(release: &str) -> Option<String> {
+/// The SHA256 that a Release file gives for an index.
+fn index_hash(release: &str, index: &str) -> Option<String> {
     release
         .lines()
         .skip_while(|line| *line != "SHA256:")
@@ -215,16 +240,40 @@ fn index_hash(release: &str) -> Option<String> {
         .take_while(|line| line.starts_with(' '))
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
         .find_map(|fields| match fields.as_slice() {
-            [hash, _, INDEX] if hash.len() == 64 => Some((*hash).to_owned()),
+            [hash, _, path] if *path == index && hash.len() == 64 => Some((*hash).to_owned()),
             _ => None,
         })
 }
 
-/// Reads one stanza of a Packages file.
-fn parse_package(index: &str, name: &str) -> Option<Package> {
+/// The stanza of an index that is about `name`.
+fn stanza<'a>(index: &'a str, name: &str) -> Option<&'a str> {
     let head = format!("Package: {name}\n");
     let start = if index.starts_with(&head) { 0 } else { index.find(&format!("\n{head}"))? + 1 };
-    let stanza = index[start..].split("\n\n").next()?;
+    index[start..].split("\n\n").next()
+}
+
+/// Reads one stanza of a Sources file: the `.orig.tar` among the files it lists with hash and size.
+fn parse_source(index: &str, name: &str) -> Option<Package> {
+    let stanza = stanza(index, name)?;
+    let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let files = stanza.lines().skip_while(|line| line.trim_end() != "Checksums-Sha256:").skip(1);
+    let files = files.take_while(|line| line.starts_with(' '));
+    files.map(|line| line.split_whitespace().collect::<Vec<_>>()).find_map(|fields| match fields.as_slice() {
+        [hash, size, file] if file.contains(".orig.tar.") && !file.ends_with(".asc") => Some(Package {
+            name: name.to_owned(),
+            version: field("Version")?.to_owned(),
+            depends: Vec::new(),
+            filename: format!("{}/{file}", field("Directory")?),
+            sha256: (*hash).to_owned(),
+            size: size.parse().ok()?,
+        }),
+        _ => None,
+    })
+}
+
+/// Reads one stanza of a Packages file.
+fn parse_package(index: &str, name: &str) -> Option<Package> {
+    let stanza = stanza(index, name)?;
     let field = |name: &str| {
         stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(ToOwned::to_owned)
     };
@@ -266,12 +315,26 @@ mod tests {
     #[test]
     fn the_index_hash_is_the_sha256_one() {
         let (md5, sha) = ("1".repeat(32), "2".repeat(64));
+        let index = Index::Binary.path();
         let release = format!(
-            "Origin: Debian\nMD5Sum:\n {md5} 10 {INDEX}\nSHA256:\n {sha} 9 main/binary-i386/Packages.xz\n \
-             {sha}  10 {INDEX}\n"
+            "Origin: Debian\nMD5Sum:\n {md5} 10 {index}\nSHA256:\n {md5}{md5} 9 main/binary-i386/Packages.xz\n \
+             {sha}  10 {index}\n"
         );
-        assert_eq!(index_hash(&release), Some(sha));
-        assert_eq!(index_hash("MD5Sum:\n 1 1 x\n"), None);
+        assert_eq!(index_hash(&release, index), Some(sha));
+        assert_eq!(index_hash(&release, Index::Source.path()), None);
+        assert_eq!(index_hash("MD5Sum:\n 1 1 x\n", "x"), None);
+    }
+
+    #[test]
+    fn sources_are_the_original_ones() {
+        let index = "Package: bochs-doc\nVersion: 9\n\nPackage: bochs\nVersion: 3.0+dfsg-1\nFiles:\n 1 2 b.dsc\n\
+                     Checksums-Sha256:\n 11 2 bochs_3.0.dsc\n 22 3896488 bochs_3.0.orig.tar.xz\n \
+                     33 4 bochs_3.0.orig.tar.xz.asc\n 44 5 bochs_3.0.debian.tar.xz\nDirectory: pool/main/b/bochs\n\n";
+        let source = parse_source(index, "bochs").unwrap();
+        assert_eq!((source.version.as_str(), source.size), ("3.0+dfsg-1", 3_896_488));
+        assert_eq!(source.filename, "pool/main/b/bochs/bochs_3.0.orig.tar.xz");
+        assert_eq!(source.sha256, "22");
+        assert_eq!(parse_source(index, "bochs-doc"), None);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //! a machine without virtualization hardware.
 
 mod amd;
+mod bochs;
+mod bootrom;
 mod cache;
+mod carried;
 mod carry;
 mod cpio;
 mod emulator;
@@ -11,7 +14,9 @@ mod intel;
 mod kernel;
 mod mirror;
 mod packages;
+mod port_e9;
 mod script;
+mod vmlinux;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -78,10 +83,10 @@ pub(crate) struct Request {
     pub(crate) suite: Suite,
     /// Count instructions instead of time (AMD only): one instruction is 2 ns in the guest.
     pub(crate) icount: bool,
-    /// Virtual CPUs of the lab.
+    /// Virtual CPUs of the lab (AMD only: Intel has one).
     pub(crate) smp: u32,
-    /// Memory of the lab, MiB.
-    pub(crate) mem_mib: u32,
+    /// Memory of the lab, MiB; what suits the vendor when None.
+    pub(crate) mem_mib: Option<u32>,
     /// What is run as root; an interactive shell when empty.
     pub(crate) command: Vec<OsString>,
     /// Environment of the command, besides PATH and HOME.
@@ -104,7 +109,7 @@ impl Default for Request {
             suite: Suite::default(),
             icount: false,
             smp: 2,
-            mem_mib: 3072,
+            mem_mib: None,
             command: Vec::new(),
             env: Vec::new(),
             carry: Vec::new(),
@@ -201,9 +206,9 @@ pub(crate) struct Options {
     /// Virtual CPUs of the lab [default: 2, with --icount 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     smp: Option<u32>,
-    /// Memory of the lab in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 3072, value_parser = clap::value_parser!(u32).range(512..))]
-    mem: u32,
+    /// Memory of the lab in MiB [default: 3072, with --vendor intel 1024]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(512..))]
+    mem: Option<u32>,
     /// Kill the lab after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 15 * 60, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,

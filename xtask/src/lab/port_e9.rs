@@ -1,7 +1,7 @@
 //! A program for inside the Intel lab that copies its standard input to I/O port 0xe9.
 //!
-//! Bochs prints what a guest writes to that port (`port_e9_hack`). The serial port would be paced at 115,200
-//! baud of emulated time. The program is a static ELF file of one page, made here from its instructions, so that the
+//! Bochs prints what a guest writes to that port (`port_e9_hack`), here at a write to port 0xea (see the corrections
+//! in `bochs.rs`). The serial port would be paced at 115,200 baud of emulated time. The program is a static ELF file of one page, made here from its instructions, so that the
 //! lab needs neither a compiler nor a second Rust target.
 
 use std::slice;
@@ -25,7 +25,8 @@ core::arch::global_asm!(
     "    jle 3f",
     "    movl %eax, %ecx",
     "    movl $0xe9, %edx",
-    "    rep outsb", // RSI is the buffer still
+    "    rep outsb",       // RSI is the buffer still
+    "    outb %al, $0xea", // let it appear
     "    jmp 2b",
     "3:  negl %eax", // 0 at the end of the input, else the error number
     "    movl %eax, %edi",
@@ -69,4 +70,22 @@ pub(crate) fn elf() -> Vec<u8> {
     }
     file.extend(code);
     file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_elf_file_is_whole() {
+        let file = elf();
+        let number = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap());
+        assert_eq!(&file[..4], b"\x7fELF");
+        assert_eq!(number(0x18), ADDRESS + HEADERS as u64, "entry point");
+        assert_eq!(number(0x20), 64, "program headers");
+        assert_eq!((number(64 + 0x20), number(64 + 0x28)), (file.len() as u64, file.len() as u64));
+        // mov $172, %eax and the last instruction, syscall
+        assert_eq!(file[HEADERS..HEADERS + 5], [0xb8, 172, 0, 0, 0]);
+        assert_eq!(file[file.len() - 2..], [0x0f, 0x05]);
+    }
 }

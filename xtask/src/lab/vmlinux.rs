@@ -4,7 +4,6 @@
 //! relocate it; the host does it once in one. The formats: Documentation/arch/x86/boot.rst and elf(5).
 
 use std::io::{Read, Write};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -71,17 +70,15 @@ impl Vmlinux {
         Ok((Self { setup_header, ..kernel }, flat))
     }
 
-    /// Writes what [`Self::load_facts`] reads.
-    pub(crate) fn save_facts(&self, file: &Path) -> Result<()> {
-        let facts =
-            json!({"entry": self.entry, "load": self.load, "end": self.end, "setup_header": self.setup_header});
-        std::fs::write(file, facts.to_string()).with_context(|| format!("cannot write {}", file.display()))
+    /// The facts as text, for [`Self::from_json`].
+    pub(crate) fn to_json(&self) -> String {
+        let Self { entry, load, end, setup_header } = self;
+        json!({"entry": entry, "load": load, "end": end, "setup_header": setup_header}).to_string()
     }
 
     /// Reads back the facts of a kernel that was unpacked before.
-    pub(crate) fn load_facts(file: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(file)?;
-        let facts: Value = serde_json::from_str(&text)?;
+    pub(crate) fn from_json(text: &str) -> Result<Self> {
+        let facts: Value = serde_json::from_str(text)?;
         let number = |key: &str| facts[key].as_u64().with_context(|| format!("no {key}"));
         let header = facts["setup_header"].as_array().context("no setup_header")?;
         let byte = |value: &Value| value.as_u64().and_then(|byte| u8::try_from(byte).ok());
@@ -89,7 +86,11 @@ impl Vmlinux {
             entry: number("entry")?,
             load: number("load")?,
             end: number("end")?,
-            setup_header: header.iter().map(byte).collect::<Option<_>>().context("setup_header is no bytes")?,
+            setup_header: header
+                .iter()
+                .map(byte)
+                .collect::<Option<_>>()
+                .context("setup_header is no bytes")?,
         })
     }
 }
@@ -179,4 +180,93 @@ fn bytes(data: &[u8], offset: usize, length: usize) -> Result<&[u8]> {
 /// A little-endian number of up to 8 bytes.
 fn le(data: &[u8], offset: usize, length: usize) -> Result<u64> {
     Ok(bytes(data, offset, length)?.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An ELF file with the program headers (type, file offset, physical address, file size, memory size).
+    fn elf(entry: u64, segments: &[(u32, u64, u64, u64, u64)], data: &[u8]) -> Vec<u8> {
+        let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+        file.resize(64, 0);
+        file[0x18..0x20].copy_from_slice(&entry.to_le_bytes());
+        file[0x20..0x28].copy_from_slice(&64_u64.to_le_bytes());
+        file[0x36..0x38].copy_from_slice(&56_u16.to_le_bytes());
+        file[0x38..0x3a].copy_from_slice(&u16::try_from(segments.len()).unwrap().to_le_bytes());
+        for (kind, offset, address, file_size, memory_size) in segments {
+            file.extend(u64::from(*kind).to_le_bytes());
+            for number in [*offset, 0xffff_ffff_8000_0000 + address, *address, *file_size, *memory_size, 4096]
+            {
+                file.extend(number.to_le_bytes());
+            }
+        }
+        file.extend(data);
+        file
+    }
+
+    fn two_segments() -> Vec<u8> {
+        let segments = [(1, 232, 0x10_2000, 3, 0x1000), (4, 0, 0, 99, 99), (1, 235, 0x10_0000, 4, 4)];
+        elf(0x10_0001, &segments, b"abcABCD")
+    }
+
+    fn bzimage(payload: &[u8]) -> Vec<u8> {
+        let mut image = vec![0; 2 * SECTOR];
+        image[SETUP_SECTS] = 1;
+        image[HEADER_JUMP] = 0x6a;
+        image[HEADER_MAGIC..HEADER_MAGIC + 4].copy_from_slice(b"HdrS");
+        image[PROTOCOL_VERSION..PROTOCOL_VERSION + 2].copy_from_slice(&0x20f_u16.to_le_bytes());
+        image[PAYLOAD_OFFSET..PAYLOAD_OFFSET + 4].copy_from_slice(&16_u32.to_le_bytes());
+        let length = u32::try_from(payload.len()).unwrap();
+        image[PAYLOAD_LENGTH..PAYLOAD_LENGTH + 4].copy_from_slice(&length.to_le_bytes());
+        image.extend([0x90; 16]);
+        image.extend(payload);
+        image
+    }
+
+    #[test]
+    fn segments_lie_at_their_physical_addresses() {
+        let (kernel, flat) = flatten(&two_segments()).unwrap();
+        assert_eq!((kernel.entry, kernel.load, kernel.end), (0x10_0001, 0x10_0000, 0x10_3000));
+        assert_eq!((&flat[..5], &flat[0x2000..]), (&b"ABCD\0"[..], &b"abc"[..]));
+    }
+
+    #[test]
+    fn what_is_no_kernel_is_refused() {
+        let reason = |elf: &[u8]| flatten(elf).unwrap_err().to_string();
+        assert!(reason(b"\x7fELF\x01").contains("64-bit"));
+        assert!(reason(b"\x7fELF\x02\x01\x01").contains("truncated"));
+        assert!(reason(&elf(1, &[(1, 300, 0, 4, 4)], b"")).contains("truncated"));
+        assert!(reason(&elf(9, &[(1, 120, 0, 4, 4)], b"abcd")).contains("entry point"));
+        assert!(reason(&elf(1, &[], b"")).contains("no segments"));
+        assert!(Vmlinux::unpack(&[0; 4096]).unwrap_err().to_string().contains("HdrS"));
+        assert!(
+            Vmlinux::unpack(&bzimage(b"?compressed"))
+                .unwrap_err()
+                .to_string()
+                .contains("unknown compression")
+        );
+    }
+
+    #[test]
+    fn the_setup_header_comes_along_and_facts_survive() {
+        let (kernel, _) = Vmlinux::unpack(&bzimage(&two_segments())).unwrap();
+        assert_eq!(kernel.setup_header.len(), HEADER_MAGIC + 0x6a - SETUP_SECTS);
+        assert_eq!(kernel.setup_header[HEADER_MAGIC - SETUP_SECTS..][..4], *b"HdrS");
+        assert_eq!(Vmlinux::from_json(&kernel.to_json()).unwrap(), kernel);
+        assert!(Vmlinux::from_json("").is_err());
+    }
+
+    #[test]
+    fn an_xz_payload_is_unpacked_and_its_size_checked() {
+        if crate::process::find("xz").is_none() {
+            return;
+        }
+        let elf = two_segments();
+        let packed = filter(tool("xz").arg("-c"), &elf).unwrap();
+        let sized = |size: usize| [&packed[..], &u32::try_from(size).unwrap().to_le_bytes()].concat();
+        assert_eq!(Vmlinux::unpack(&bzimage(&sized(elf.len()))).unwrap().0.load, 0x10_0000);
+        let error = Vmlinux::unpack(&bzimage(&sized(elf.len() + 1))).unwrap_err().to_string();
+        assert!(error.contains("were promised"), "{error}");
+    }
 }
