@@ -70,14 +70,15 @@ pub fn run(control: &Control) {
     control.batches.fetch_add(1, Release);
 }
 
-/// Runs `op` once outside a batch; an exception in it is ignored.
+/// Runs `op` once before the first batch; an exception in it is ignored. The last slot of the batch serves as its step: a
+/// step on the stack would be zeroed with SSE, which some hypervisors cannot emulate at this privilege level.
 pub fn try_once(control: &Control, op: Op, arg: u64, value: u64) {
-    let step = Step::default();
+    let Some(step) = control.steps.last() else { return };
     step.count.store(1, Relaxed);
     step.arg.store(arg, Relaxed);
     step.value.store(value, Relaxed);
-    // SAFETY: as above; the step on this stack outlives the call.
-    let end = unsafe { call_op(loop_of(op), from_ref(&step)) };
+    // SAFETY: as above.
+    let end = unsafe { call_op(loop_of(op), from_ref(step)) };
     if end == status::FAULT {
         control.fault_vector.store(0, Relaxed);
     }

@@ -1,7 +1,7 @@
 //! The freestanding guest as bytes, to be copied into guest memory. Its source is in `payload/`.
 //!
 //! It expects 64-bit mode at CPL 0 with interrupts off; the first 4 GiB mapped one to one and writable; the selectors
-//! of [`protocol`](crate::protocol) in the GDT, a 64-bit TSS loaded; SSE enabled; rdi and GS base pointing to an
+//! of [`protocol`](crate::protocol) in the GDT, a 64-bit TSS loaded; rdi and GS base pointing to an
 //! initialised [`Control`](crate::protocol::Control) page that begins a vCPU's private area, and rsp to the area's end.
 
 mod generated {

@@ -112,6 +112,14 @@ fn memory_loops_access_their_operand_once() {
     }
 }
 
+/// KVM flavours that run CPL 0 in their instruction emulator do not know SSE.
+#[test]
+fn the_guest_uses_no_vector_registers() {
+    for (name, body) in functions() {
+        assert!(!body.iter().any(|(_, operands)| operands.contains("xmm")), "{name}");
+    }
+}
+
 #[test]
 fn image_starts_where_it_is_entered() {
     assert_eq!(payload::ENTRY, payload::LOAD_ADDRESS);
