@@ -1,0 +1,15 @@
+//! Where things lie in the running kernel: in the records of classic tracepoints (`format` files of tracefs) and in
+//! KVM's own structs (BTF). Nothing here knows a kernel version; everything is looked up.
+
+pub mod btf;
+mod error;
+pub mod files;
+pub mod format;
+pub mod print_fmt;
+mod raw;
+
+pub use error::{Argument, LayoutError};
+pub use files::BtfFiles;
+pub use format::{EntryFormat, EventFormat, ExitFormat, FormatError, Slot};
+pub use print_fmt::{PrintFmtError, ReasonNames};
+pub use raw::{ExitArgs, ExitLayout, ReasonAt, VcpuLayout};
