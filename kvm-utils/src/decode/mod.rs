@@ -116,8 +116,8 @@ impl ExitReason {
         }
     }
 
-    /// The kernel's own name for that vendor, as in the print format of `kvm_exit` (the union of Linux 5.5 to 7.2;
-    /// before 5.5 VMX 7 was called `PENDING_INTERRUPT`), without flags. What has no name there is a number in the form in
+    /// The kernel's own name for that vendor, as in the print format of `kvm_exit` (the union of Linux 4.18 to
+    /// 7.2; up to 5.4 VMX 7 was called `PENDING_INTERRUPT`), without flags. What has no name there is a number in the form in
     /// which the kernel's `__print_symbolic` shows it, `0x` and lower-case hexadecimal digits, for every vendor.
     #[must_use]
     pub fn name(self) -> Cow<'static, str> {

@@ -249,14 +249,14 @@ fn every_place_of_vmx_reasons() {
         kernel.aggregate("vcpu_vmx", &[("vcpu", vcpu, 0), ("exit_reason", u32_, 80)])
     });
     assert_eq!(plain, Ok(ReasonAt::InVcpu { offset: 80 }));
-    // 5.12 to 6.15: a union.
+    // 5.15 to 6.12: a union.
     let union = layout(|mut kernel| {
         let (vcpu, u32_) = (kernel.kvm_vcpu, kernel.u32_);
         let reason = kernel.btf.aggregate(Kind::Union, "vmx_exit_reason", 4, &[("full", u32_, 0)]);
         kernel.aggregate("vcpu_vmx", &[("vcpu", vcpu, 0), ("exit_reason", reason, 96)])
     });
     assert_eq!(union, Ok(ReasonAt::InVcpu { offset: 96 }));
-    // 6.16 and later: in vcpu_vt. A vCPU that is not the first member counts from where it is.
+    // 6.17 and later: in vcpu_vt. A vCPU that is not the first member counts from where it is.
     let vt = layout(|mut kernel| {
         let (vcpu, u32_) = (kernel.kvm_vcpu, kernel.u32_);
         let reason = kernel.btf.aggregate(Kind::Union, "vmx_exit_reason", 4, &[("full", u32_, 0)]);

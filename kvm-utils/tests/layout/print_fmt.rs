@@ -23,7 +23,7 @@ fn names_are_those_of_every_kernel() {
         let names = names(&kernel);
         let differences: Vec<_> = names.differences().collect();
         match kernel.as_str() {
-            // Linux 5.5 renamed it.
+            // Renamed later.
             "4.18-reconstructed" | "5.4-reconstructed" => {
                 assert_eq!(differences, [(ExitReason::new(Isa::Vmx, 7), "PENDING_INTERRUPT")], "{kernel}");
             }

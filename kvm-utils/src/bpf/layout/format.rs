@@ -83,7 +83,7 @@ pub struct Field {
 }
 
 impl Field {
-    /// Parses `TYPE NAME; offset:N; size:N; signed:N;`. Kernels before 2.6.33 lack `signed`; so may this.
+    /// Parses `TYPE NAME; offset:N; size:N; signed:N;`.
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(';').map(str::trim);
         let declaration = parts.next()?;

@@ -206,8 +206,8 @@ fn vcpu_layout(kvm: &Module<'_>, vcpu: TypeId) -> Result<VcpuLayout, LayoutError
     })
 }
 
-/// VMX keeps the whole reason in `vcpu_vmx`, as a number or as a union with a member `full`, or since 6.16 in the
-/// `vcpu_vt` which `vcpu_vmx` shares with TDX's `vcpu_tdx`.
+/// VMX keeps the whole reason in `vcpu_vmx`, as a number or as a union with a member `full`, or in newer
+/// kernels (seen in 6.17) in the `vcpu_vt` which `vcpu_vmx` shares with TDX's `vcpu_tdx`.
 fn vmx_reason(module: &Module<'_>) -> Result<ReasonAt, LayoutError> {
     const TYPE: &str = "vcpu_vmx";
     const PATHS: [&str; 4] = ["vt.exit_reason.full", "vt.exit_reason", "exit_reason.full", "exit_reason"];
