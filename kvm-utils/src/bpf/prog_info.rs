@@ -7,11 +7,20 @@ use std::{
 
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info, bpf_stats_type};
 
+/// Time spent in programs while [`enable_run_time`] held.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunTime {
+    /// Time, ns.
+    pub ns: u64,
+    /// Runs.
+    pub runs: u64,
+}
+
 /// Answers of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Info {
-    /// Time spent in the program, ns, while run-time statistics were on.
-    pub run_time_ns: u64,
+    /// Runs while run-time statistics were on.
+    pub run_time: RunTime,
     /// Runs skipped because of recursion; `None` where the kernel does not count them (before 5.12).
     pub recursion_misses: Option<u64>,
 }
@@ -33,7 +42,10 @@ pub fn get(program: BorrowedFd<'_>) -> io::Result<Info> {
     // SAFETY: the kernel wrote the length it knows.
     let known = unsafe { attr.info.info_len } as usize;
     let has_misses = known >= std::mem::offset_of!(bpf_prog_info, recursion_misses) + size_of::<u64>();
-    Ok(Info { run_time_ns: info.run_time_ns, recursion_misses: has_misses.then_some(info.recursion_misses) })
+    Ok(Info {
+        run_time: RunTime { ns: info.run_time_ns, runs: info.run_cnt },
+        recursion_misses: has_misses.then_some(info.recursion_misses),
+    })
 }
 
 /// Makes the kernel measure the run time of all BPF programs as long as the returned descriptor is open.

@@ -17,7 +17,7 @@ use kvm_utils_common::{
 use super::{
     mapped::Mapped,
     object::{OBJECT, VCPU_DESTROY_SYMBOL, program},
-    prog_info,
+    prog_info::{self, RunTime},
     snapshot::Snapshot,
 };
 
@@ -209,24 +209,25 @@ impl Tracer {
     /// tell.
     #[must_use]
     pub fn missed(&self) -> Option<u64> {
-        self.sum_info(|info| info.recursion_misses)
+        self.infos().map(|info| info?.recursion_misses).sum()
     }
 
-    /// Time spent in the programs so far, ns; `None` where the kernel does not tell. Stays 0 unless
+    /// Time spent in the programs so far; `None` where the kernel does not tell. Stands still unless
     /// [`prog_info::enable_run_time`] holds.
     #[must_use]
-    pub fn run_time_ns(&self) -> Option<u64> {
-        self.sum_info(|info| Some(info.run_time_ns))
+    pub fn run_time(&self) -> Option<RunTime> {
+        self.infos().try_fold(RunTime::default(), |sum, info| {
+            let RunTime { ns, runs } = info?.run_time;
+            Some(RunTime { ns: sum.ns + ns, runs: sum.runs + runs })
+        })
     }
 
-    fn sum_info(&self, value: impl Fn(&prog_info::Info) -> Option<u64>) -> Option<u64> {
-        let mut sum = 0;
-        for (_, program) in self.ebpf.programs() {
-            if let Ok(fd) = program.fd() {
-                sum += value(&prog_info::get(fd.as_fd()).ok()?)?;
-            }
-        }
-        Some(sum)
+    /// What the kernel says of each program that is loaded.
+    fn infos(&self) -> impl Iterator<Item = Option<prog_info::Info>> {
+        self.ebpf
+            .programs()
+            .filter_map(|(_, program)| program.fd().ok())
+            .map(|fd| prog_info::get(fd.as_fd()).ok())
     }
 
     /// Leaves a vCPU out from now on: the programs ignore it, its record stays until [`Tracer::recycle`].

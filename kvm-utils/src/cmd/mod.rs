@@ -1,8 +1,10 @@
 //! The command line: one file per subcommand, which parses its options and runs.
 
+pub mod caps;
 pub mod exits;
 pub mod options;
 mod printer;
+pub mod selftest;
 mod trace;
 
 use std::process::ExitCode;
@@ -25,6 +27,8 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Exits(exits::Args),
+    Caps(caps::Args),
+    Selftest(selftest::Args),
 }
 
 /// Runs what the command line says.
@@ -35,5 +39,7 @@ enum Command {
 pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Exits(args) => exits::run(args),
+        Command::Caps(args) => caps::run(args),
+        Command::Selftest(args) => selftest::run(args),
     }
 }

@@ -17,6 +17,9 @@ pub enum Output {
     Csv,
 }
 
+/// A Linux guest makes 10 to 20 kinds of exits in its life.
+pub const DEFAULT_REASONS: u32 = 24;
+
 /// What to trace, for how long, and how to show it.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
@@ -59,14 +62,11 @@ pub struct Common {
     /// How to learn of exits: raw tracepoints with offsets from BTF, or classic tracepoints
     #[arg(long, value_enum, default_value = "auto")]
     pub source: SourceChoice,
-    /// Have the kernel measure our own programs, and show their cost (slows them by two clock reads)
-    #[arg(long)]
-    pub measure_cost: bool,
     /// Room for this many vCPUs at a time (default: four times what there are, at least 64)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub max_vcpus: Option<u32>,
     /// Exit reasons per vCPU that get percentiles
-    #[arg(long, value_name = "N", default_value = "24", value_parser = clap::value_parser!(u32).range(1..=255))]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_REASONS, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub max_reasons: u32,
 }
 

@@ -11,13 +11,12 @@ use tokio::{
 };
 
 use super::{
-    options::{Common, Output},
+    options::{Common, DEFAULT_REASONS, Output},
     printer::Printer,
 };
 use crate::{
     bpf::{
-        prog_info,
-        source::{self, SourceError},
+        source::{self, SourceChoice, SourceError},
         tracer::{Settings, TracerError},
     },
     drilldown::exits::report::Order,
@@ -53,9 +52,7 @@ async fn trace(common: &Common, sort: &str) -> anyhow::Result<ExitCode> {
     let select = select(common, &mut settings)?;
     let incomparable = (!common.vcpus.is_empty())
         .then(|| "KVM keeps it per VM, and --vcpu counts only some of its vCPUs".to_owned());
-    let _cost = measure_cost(common)?;
-    let mut session =
-        Session::start(&settings, select, incomparable, common.measure_cost).map_err(host_error)?;
+    let mut session = Session::start(&settings, select, incomparable).map_err(host_error)?;
     eprintln!("kvm-utils: attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus);
 
     let order = Order { sort: sort.to_owned(), top: common.top.map(|n| n as usize) };
@@ -148,8 +145,9 @@ impl StopSignals {
     }
 }
 
-fn settings(common: &Common) -> Result<Settings, Failure> {
-    let resolved = source::resolve(common.source).map_err(|error| match error {
+/// Settings that count every vCPU, through the source that `choice` asks for.
+pub(super) fn base_settings(choice: SourceChoice) -> Result<Settings, Failure> {
+    let resolved = source::resolve(choice).map_err(|error| match error {
         SourceError::Raw(_) => Failure::host(format!("{error}, or --source auto")),
         error => Failure::host(error),
     })?;
@@ -161,11 +159,21 @@ fn settings(common: &Common) -> Result<Settings, Failure> {
     Ok(Settings {
         source: resolved.source,
         layout: resolved.globals,
-        max_vcpus: common.max_vcpus.unwrap_or(LEAST_VCPUS),
-        max_reasons: common.max_reasons,
+        max_vcpus: LEAST_VCPUS,
+        max_reasons: DEFAULT_REASONS,
         tgids: Vec::new(),
-        vcpu_ids: common.vcpus.clone(),
+        vcpu_ids: Vec::new(),
         pid_namespace: (!own.is_initial()).then_some((own.dev, own.ino)),
+    })
+}
+
+fn settings(common: &Common) -> Result<Settings, Failure> {
+    let settings = base_settings(common.source)?;
+    Ok(Settings {
+        max_vcpus: common.max_vcpus.unwrap_or(settings.max_vcpus),
+        max_reasons: common.max_reasons,
+        vcpu_ids: common.vcpus.clone(),
+        ..settings
     })
 }
 
@@ -201,17 +209,6 @@ fn select(common: &Common, settings: &mut Settings) -> Result<Select, Failure> {
     }
     settings.tgids = found.vms.iter().map(|vm| vm.pid).collect();
     Ok(Select::default())
-}
-
-fn measure_cost(common: &Common) -> Result<Option<std::os::fd::OwnedFd>, Failure> {
-    if !common.measure_cost {
-        return Ok(None);
-    }
-    prog_info::enable_run_time().map(Some).map_err(|e| {
-        Failure::host(format!(
-            "--measure-cost: the kernel cannot measure run times this way: {e}; leave the option out"
-        ))
-    })
 }
 
 fn host_error(error: TracerError) -> Failure {

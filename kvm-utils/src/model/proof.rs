@@ -23,7 +23,7 @@ pub struct Proof {
     pub histograms_full: u64,
     /// Exits whose reason could not be read.
     pub unreadable: u64,
-    /// Share of one CPU that the programs themselves took; `None` if not measured.
+    /// Share of one CPU that the programs themselves took, from samples; `None` while not known.
     pub own_cost: Option<f64>,
 }
 

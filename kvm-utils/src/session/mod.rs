@@ -1,13 +1,15 @@
 //! One run of the tracer: from the kernel's counters to reports.
 
+mod cost;
 mod witness;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     path::Path,
     time::{Duration, SystemTime},
 };
 
+use cost::Cost;
 use kvm_utils_common::{config::Trouble, vcpu::STATE_DEAD};
 use witness::{Bounds, Witness, between};
 
@@ -48,7 +50,6 @@ impl Select {
 struct Mark {
     bounds: Result<Bounds, String>,
     missed: Option<u64>,
-    run_time_ns: Option<u64>,
     trouble: [u64; 2],
 }
 
@@ -67,7 +68,7 @@ pub struct Session {
     interval_began: Mark,
     /// Records of vCPUs that are not wanted, to be cleared at the next opportunity.
     dropped: HashSet<u32>,
-    measure_cost: bool,
+    cost: Cost,
     notes: Vec<String>,
 }
 
@@ -81,7 +82,6 @@ impl Session {
         settings: &Settings,
         select: Select,
         incomparable: Option<String>,
-        measure_cost: bool,
     ) -> Result<Self, TracerError> {
         let root = host::SysRoot::default();
         let witness = Witness::new(&root, settings.pid_namespace.is_none(), incomparable);
@@ -95,7 +95,7 @@ impl Session {
                  may be shown as one"
             ));
         }
-        let mark = |bounds| Mark { bounds, missed: Some(0), run_time_ns: Some(0), trouble: [0; 2] };
+        let mark = |bounds| Mark { bounds, missed: Some(0), trouble: [0; 2] };
         let zero = Ok(Bounds { least: 0, most: 0 });
         Ok(Self {
             collection: Collection::new(snapshot.time_ns),
@@ -110,7 +110,7 @@ impl Session {
             run_began: mark(zero.clone()),
             interval_began: mark(zero),
             dropped: HashSet::new(),
-            measure_cost,
+            cost: Cost::new(),
             notes,
         })
     }
@@ -132,6 +132,7 @@ impl Session {
             self.tracer.recycle(slot)?;
             self.collection.discard(slot);
         }
+        self.cost.tick(&self.tracer);
         self.tracer.read(&mut self.snapshot);
         self.admit()?;
         self.absorb(true);
@@ -225,6 +226,22 @@ impl Session {
         Ok(report)
     }
 
+    /// Ends the interval and returns only its exits by reason.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn interval_counts(&mut self) -> Result<BTreeMap<Code, u64>, TracerError> {
+        let mark = self.copy()?;
+        let mut counts = BTreeMap::new();
+        for cell in self.collection.vcpus.values().flat_map(|vcpu| vcpu.cells.values()) {
+            *counts.entry(cell.code).or_default() += cell.interval.count;
+        }
+        self.collection.next_interval();
+        self.interval_began = mark;
+        Ok(counts)
+    }
+
     /// Reports the whole run so far.
     ///
     /// # Errors
@@ -246,7 +263,6 @@ impl Session {
         let mark = Mark {
             bounds: self.witness.bounds(&self.collection, &self.groups, &before, &after),
             missed: self.tracer.missed(),
-            run_time_ns: self.tracer.run_time_ns(),
             trouble: [
                 self.tracer.trouble(Trouble::HistogramsFull),
                 self.tracer.trouble(Trouble::UnreadableReason),
@@ -275,11 +291,7 @@ impl Session {
             vcpus_full: body.overflow,
             histograms_full: now.trouble[0] - began.trouble[0],
             unreadable: now.trouble[1] - began.trouble[1],
-            own_cost: self
-                .measure_cost
-                .then(|| since(now.run_time_ns, began.run_time_ns))
-                .flatten()
-                .map(|ns| ns as f64 / interval.as_nanos().max(1) as f64),
+            own_cost: self.cost.share(body.counted, interval),
         };
         let mut notes = self.notes.clone();
         if self.groups.ambiguous() {

@@ -24,7 +24,7 @@ pub static COLUMNS: [Column; 16] = [
     column("count", "COUNT", Unit::Count, Some(0)),
     column("rate", "/s", Unit::PerSecond, Some(0)),
     column("share", "SHARE", Unit::Share, Some(2)),
-    column("time_share", "TIME", Unit::Share, Some(1)),
+    column("time_share", "TIME", Unit::TimeShare, Some(1)),
     column("total_ns", "TOTAL", Unit::Nanoseconds, Some(8)),
     column("min_ns", "MIN", Unit::Nanoseconds, Some(6)),
     column("mean_ns", "MEAN", Unit::Nanoseconds, Some(5)),

@@ -32,7 +32,7 @@ pub fn vm(vm: &Vm, report: &Report, style: &Style) -> Vec<Line> {
         items.push(shares.join(", "));
     }
     if alone {
-        items.push(own_cost(&report.proof));
+        items.extend(own_cost(&report.proof));
     }
     packed(&items, Paint::Heading, style)
 }
@@ -56,7 +56,8 @@ pub fn overview(report: &Report, style: &Style) -> Vec<Line> {
         units::counted(vcpus as u64, "vCPU", "vCPUs"),
     ];
     who.extend(span(report));
-    let items = [who.join("  "), events(report.events, report), own_cost(&report.proof)];
+    let mut items = vec![who.join("  "), events(report.events, report)];
+    items.extend(own_cost(&report.proof));
     packed(&items, Paint::Heading, style)
 }
 
@@ -165,11 +166,9 @@ fn noun(report: &Report) -> (&'static str, &'static str) {
     if report.noun == "exits" { ("exit", "exits") } else { ("event", "events") }
 }
 
-fn own_cost(proof: &Proof) -> String {
-    proof.own_cost.map_or_else(
-        || "our cost unknown".to_owned(),
-        |share| format!("our cost {} of a CPU", units::percent(share, " ")),
-    )
+/// What the programs themselves took, once it is known.
+fn own_cost(proof: &Proof) -> Option<String> {
+    Some(format!("our cost {} of a CPU", units::percent(proof.own_cost?, " ")))
 }
 
 fn packed(items: &[String], paint: Paint, style: &Style) -> Vec<Line> {
