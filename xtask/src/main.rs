@@ -3,6 +3,7 @@
 //! Nothing here is part of what a user runs; the tasks build, boot and check what is.
 
 mod cleanup;
+mod ebpf;
 mod lab;
 mod process;
 mod project;
@@ -23,12 +24,15 @@ struct Cli {
 enum Task {
     /// Run a command as root inside a stock Debian kernel with working KVM, on any machine
     Lab(lab::Options),
+    /// Build the eBPF object that is committed, or compare it with a fresh build
+    Ebpf(ebpf::Options),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = cleanup::install().and_then(|()| match cli.task {
         Task::Lab(options) => lab::main(options),
+        Task::Ebpf(options) => ebpf::main(&options),
     });
     match result {
         Ok(code) => code,

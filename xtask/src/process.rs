@@ -1,11 +1,11 @@
 //! Starting other programs: lookup, captured output, errors that name the program and what it said.
 
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 /// System directories that a user's PATH often lacks (depmod, modprobe).
@@ -39,12 +39,12 @@ pub(crate) fn tie(command: &mut Command, signal: Signal) {
         set_parent_process_death_signal(Some(signal))?;
         // The parent may have died between fork and the call above; then no signal would ever come.
         if rustix::process::getppid() != Some(parent) {
-            return Err(io::Error::other("the parent process is gone"));
+            return Err(Errno::SRCH.into());
         }
         Ok(())
     };
-    // SAFETY: the closure runs between fork and exec and makes two system calls (prctl, getppid), both
-    // async-signal-safe; it allocates only on the error path, which ends in the child's exit.
+    // SAFETY: the closure runs between fork and exec; it makes two async-signal-safe system calls (prctl,
+    // getppid) and neither allocates nor takes a lock.
     unsafe { command.pre_exec(tie) };
 }
 
