@@ -7,6 +7,8 @@ mod ebpf;
 mod lab;
 mod process;
 mod project;
+mod release;
+mod test;
 mod ui;
 
 use std::process::ExitCode;
@@ -26,6 +28,8 @@ enum Task {
     Lab(lab::Options),
     /// Build the eBPF object that is committed, or compare it with a fresh build
     Ebpf(ebpf::Options),
+    /// Check everything: format, lints, unit tests, the eBPF object, and the tests inside the labs
+    Test(test::Options),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
     let result = cleanup::install().and_then(|()| match cli.task {
         Task::Lab(options) => lab::main(options),
         Task::Ebpf(options) => ebpf::main(&options),
+        Task::Test(options) => test::main(options),
     });
     match result {
         Ok(code) => code,

@@ -13,20 +13,11 @@ use super::cache::{Cache, RunDir};
 use super::cpio::Archive;
 use super::emulator::{self, End};
 use super::kernel::{self, Flavour, Kernel};
-use super::packages::{self, Need};
+use super::packages;
 use super::{Lab, Outcome, Output, Request, initramfs, script};
 use crate::cleanup::TtyGuard;
 use crate::process::tool;
 use crate::ui;
-
-const NEEDS: [Need; 6] = [
-    Need::new("qemu-system-x86_64", "qemu-system-x86"),
-    Need::new(initramfs::BUSYBOX, "busybox-static"),
-    Need::new("depmod", "kmod"),
-    Need::new("xz", "xz-utils"),
-    Need::new("zstd", "zstd"),
-    Need::new("dpkg-deb", "dpkg"),
-];
 
 /// Memory of the lab when the request does not say, MiB.
 const MEMORY: u32 = 3072;
@@ -36,7 +27,7 @@ const TAIL: usize = 25;
 
 /// Installs, downloads and builds what a run needs.
 pub(crate) fn prepare(cache: &Cache, request: &Request) -> Result<Kernel> {
-    packages::ensure(&NEEDS)?;
+    packages::ensure(packages::BOOT.iter().chain([&packages::QEMU]))?;
     kernel::prepare(cache, request.suite, Flavour::Generic)
 }
 

@@ -37,14 +37,9 @@ pub(crate) fn base(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
         return Ok(path);
     }
     let mut archive = Archive::default();
-    archive.dir("/proc").dir("/sys").dir("/dev").dir("/mod");
+    archive.dir("/proc").dir("/sys").dir("/dev");
     archive.file(BUSYBOX, 0o755, busybox).file("/init", 0o755, INIT);
-    let modules = modules(kernel, &MODULES)?;
-    let list: String = modules.iter().map(|(name, _)| format!("{name}\n")).collect();
-    archive.file("/mod/list", 0o644, list);
-    for (name, data) in modules {
-        archive.file(&format!("/mod/{name}"), 0o644, data);
-    }
+    add_modules(&mut archive, kernel, &MODULES)?;
     cache.publish_file(&path, &archive.to_vec()?)?;
     Ok(path)
 }
@@ -56,6 +51,17 @@ pub(crate) fn join(base: &Path, run: &Archive, out: &Path) -> Result<()> {
     std::io::copy(&mut base, &mut image)?;
     run.write(&mut image)?;
     image.flush().with_context(|| format!("cannot write {}", out.display()))
+}
+
+/// Puts modules and what they depend on into `/mod`, with their order in `/mod/list`, which the init reads.
+pub(crate) fn add_modules(archive: &mut Archive, kernel: &Kernel, names: &[&str]) -> Result<()> {
+    let modules = modules(kernel, names)?;
+    let list: String = modules.iter().map(|(name, _)| format!("{name}\n")).collect();
+    archive.file("/mod/list", 0o644, list);
+    for (name, data) in modules {
+        archive.file(&format!("/mod/{name}"), 0o644, data);
+    }
+    Ok(())
 }
 
 /// The modules of these names and all they depend on, as `name.ko` with uncompressed content, in an order

@@ -12,6 +12,7 @@ mod emulator;
 mod initramfs;
 mod intel;
 mod kernel;
+pub(crate) mod l2;
 mod mirror;
 mod packages;
 mod port_e9;
@@ -31,6 +32,8 @@ use rustix::termios::tcgetwinsize;
 
 use crate::project::Project;
 use cache::Cache;
+
+pub(crate) use kernel::series;
 
 /// Whose virtualization the lab emulates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
@@ -215,9 +218,14 @@ pub(crate) struct Options {
     /// A word for the lab's kernel command line, such as kvm_amd.avic=1; may be repeated
     #[arg(long = "kernel-arg", value_name = "WORD")]
     kernel_args: Vec<String>,
-    /// A file, directory or program the command needs besides its own program; may be repeated. The AMD lab sees all files anyway
+    /// A file, directory or program (a path, or a name in PATH) the command needs besides its own program; may be
+    /// repeated. The AMD lab sees all files anyway
     #[arg(long, value_name = "PATH")]
     carry: Vec<PathBuf>,
+    /// Name a small Linux guest to the command in $L2_KERNEL and $L2_INITRAMFS, to be started under QEMU with
+    /// `-append "console=ttyS0 quiet work=SECONDS"`
+    #[arg(long)]
+    l2: bool,
     /// The command to run as root, with its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -240,10 +248,16 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
             bail!("--shell needs a terminal on stdout; give a command after -- instead");
         }
     }
-    let env = match (&output, std::env::var("TERM")) {
-        (Output::Terminal(_), Ok(term)) => vec![("TERM".into(), term)],
-        _ => vec![("TERM".into(), "dumb".into())],
-    };
+    let lab = Lab::open()?;
+    let term = std::env::var("TERM").ok().filter(|_| matches!(output, Output::Terminal(_)));
+    let mut env = vec![("TERM".into(), term.unwrap_or_else(|| "dumb".into()))];
+    let mut carry = options.carry;
+    if options.l2 {
+        let l2 = l2::prepare(&lab.cache)?;
+        env.extend(l2.env());
+        carry.extend([l2.kernel, l2.initramfs]);
+        carry.extend(l2::QEMU.map(PathBuf::from));
+    }
     let request = Request {
         vendor: options.vendor,
         suite: options.suite,
@@ -252,12 +266,12 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
         mem_mib: options.mem,
         command: options.command,
         env,
-        carry: options.carry,
+        carry,
         kernel_args: options.kernel_args,
         interactive: options.shell,
         timeout: Duration::from_secs(options.timeout),
     };
-    let outcome = Lab::open()?.run(&request, &mut output)?;
+    let outcome = lab.run(&request, &mut output)?;
     let status = u8::try_from(outcome.status).context("the command's exit status is no status")?;
     Ok(ExitCode::from(status))
 }

@@ -25,12 +25,24 @@ impl Need {
     }
 }
 
+/// What getting a kernel and making an initramfs takes.
+pub(crate) const BOOT: [Need; 5] = [
+    Need::new(super::initramfs::BUSYBOX, "busybox-static"),
+    Need::new("depmod", "kmod"),
+    Need::new("xz", "xz-utils"),
+    Need::new("zstd", "zstd"),
+    Need::new("dpkg-deb", "dpkg"),
+];
+
+/// QEMU, as the lab or inside it.
+pub(crate) const QEMU: Need = Need::new("qemu-system-x86_64", "qemu-system-x86");
+
 /// Sees to it that everything needed is there.
 ///
 /// # Errors
 /// When packages are missing and this is not root, or when apt cannot install them.
-pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
-    let packages = missing(needs);
+pub(crate) fn ensure<'a>(needs: impl IntoIterator<Item = &'a Need> + Clone) -> Result<()> {
+    let packages = missing(needs.clone());
     if packages.is_empty() {
         return Ok(());
     }
@@ -54,8 +66,9 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     }
 }
 
-fn missing(needs: &[Need]) -> Vec<&'static str> {
-    let mut packages: Vec<_> = needs.iter().filter(|need| !need.is_met()).map(|need| need.package).collect();
+fn missing<'a>(needs: impl IntoIterator<Item = &'a Need>) -> Vec<&'static str> {
+    let mut packages: Vec<_> =
+        needs.into_iter().filter(|need| !need.is_met()).map(|need| need.package).collect();
     packages.sort_unstable();
     packages.dedup();
     packages

@@ -1,0 +1,43 @@
+#!/bin/busybox sh
+# The guest inside the lab: does some of everything that leaves guest mode, then powers off.
+# work=SECONDS on the kernel command line says for how long, work=boot for not at all.
+B=/bin/busybox
+$B mount -t proc proc /proc
+$B mount -t sysfs sysfs /sys
+$B mount -t devtmpfs devtmpfs /dev
+$B mount -t tmpfs tmpfs /tmp
+for file in $($B cat /mod/list); do $B insmod "/mod/$file"; done
+
+now() { IFS=. read -r seconds _ </proc/uptime; }
+now
+echo "L2-READY after $seconds s with $($B nproc) CPUs, clock $($B cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+
+# One turn: each line is a reason to leave.
+turn() {
+  # CPUID and MSR reads on every CPU, sent there by interrupts between processors.
+  for cpu in /dev/cpu/[0-9]*; do
+    $B dd if=$cpu/cpuid of=/dev/null bs=16 count=8 2>/dev/null
+    $B dd if=$cpu/msr of=/dev/null bs=8 count=1 skip=2 2>/dev/null
+  done
+  # The clock chip: port I/O.
+  $B hwclock -r >/dev/null 2>&1
+  # Two processes that wake each other across processors.
+  $B taskset 1 $B yes | $B taskset 2 $B head -c 65536 >/dev/null
+  # Memory nobody has touched yet.
+  $B dd if=/dev/zero of=/tmp/fill bs=65536 count=16 2>/dev/null
+  # Timers, and time with nothing to do.
+  $B usleep 20000
+}
+
+if [ "${work:-boot}" != boot ]; then
+  end=$((seconds + work))
+  turns=0
+  while [ "$seconds" -lt "$end" ]; do
+    turn
+    turns=$((turns + 1))
+    now
+  done
+  echo "L2-WORKED $turns turns"
+fi
+echo "L2-DONE"
+$B poweroff -f

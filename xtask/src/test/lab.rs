@@ -1,0 +1,139 @@
+//! The steps that run inside a lab: one boot, all tests of the lab program.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::tally::Tally;
+use crate::lab::{Lab, Output, Request, Suite, Vendor, l2};
+use crate::release::Release;
+
+/// The line the lab program prints when it has come to its end.
+const DONE: &str = "lab-done";
+
+/// Boots the lab and counts the tests, each named after the vendor and the kernel's series.
+///
+/// # Errors
+/// When the lab cannot even be set up. A guest that dies is a failure in the tally, beside what it had shown.
+pub(super) fn tests(
+    lab: &Lab,
+    release: &Release,
+    vendor: Vendor,
+    suite: Suite,
+    only: Option<&str>,
+) -> Result<Tally> {
+    let l2 = l2::prepare(&lab.cache)?;
+    let mut command: Vec<OsString> = vec![release.lab.clone().into(), "run-all".into()];
+    for (option, path) in
+        [("--kvm-utils", &release.kvm_utils), ("--l2-kernel", &l2.kernel), ("--l2-initramfs", &l2.initramfs)]
+    {
+        command.extend([option.into(), path.into()]);
+    }
+    if let Some(text) = only {
+        command.extend(["--only".into(), text.into()]);
+    }
+    let mut carry = vec![release.kvm_utils.clone(), l2.kernel, l2.initramfs];
+    carry.extend(l2::QEMU.map(PathBuf::from));
+    let request = Request { vendor, suite, command, carry, ..Request::default() };
+    let mut results = Results::new(vendor, suite);
+    let outcome = lab.run(
+        &request,
+        &mut Output::Lines(&mut |line| {
+            println!("{vendor}/{suite}: {line}");
+            results.read(line);
+            Ok(())
+        }),
+    );
+    Ok(results.finish(outcome.map(|outcome| (outcome.kernel, outcome.status))))
+}
+
+/// Reads what the lab program prints: `lab-test NAME ok`, `lab-test NAME FAILED: why`,
+/// `lab-test NAME skipped: why`, and at the end `lab-done`.
+struct Results {
+    vendor: Vendor,
+    suite: Suite,
+    tests: Vec<(String, String)>,
+    done: bool,
+}
+
+impl Results {
+    fn new(vendor: Vendor, suite: Suite) -> Self {
+        Self { vendor, suite, tests: Vec::new(), done: false }
+    }
+
+    fn read(&mut self, line: &str) {
+        if let Some((name, verdict)) = line.strip_prefix("lab-test ").and_then(|rest| rest.split_once(' ')) {
+            self.tests.push((name.to_owned(), verdict.to_owned()));
+        }
+        self.done |= line == DONE;
+    }
+
+    /// Counts; `end` is the lab's kernel and the program's exit status.
+    fn finish(self, end: Result<(String, i32)>) -> Tally {
+        // Named after the kernel's series, or, when the kernel is not known, after the suite.
+        let prefix = match &end {
+            Ok((kernel, _)) => format!("{}/{}", self.vendor, crate::lab::series(kernel)),
+            Err(_) => format!("{}/{}", self.vendor, self.suite),
+        };
+        let mut tally = Tally::default();
+        for (name, verdict) in &self.tests {
+            let name = format!("{prefix}/{name}");
+            let (word, why) = verdict.split_once(": ").unwrap_or((verdict, ""));
+            match word.split(' ').next() {
+                Some("ok") => tally.passed += 1,
+                Some("skipped") => tally.skip(&name, why),
+                _ => tally.fail(&name, if why.is_empty() { verdict } else { why }),
+            }
+        }
+        match end {
+            Err(error) => tally.fail(&prefix, &format!("{error:#}")),
+            Ok((_, status)) if !self.done => {
+                tally.fail(&prefix, &format!("the lab program ended early (exit status {status})"));
+            }
+            Ok((_, status)) if status != 0 && tally.failed.is_empty() => {
+                tally.fail(&prefix, &format!("exit status {status} although no test failed"));
+            }
+            Ok(_) if tally.count() == 0 => tally.fail(&prefix, "no test ran"),
+            Ok(_) => {}
+        }
+        tally
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(output: &str) -> Results {
+        let mut results = Results::new(Vendor::Amd, Suite::Bookworm);
+        output.lines().for_each(|line| results.read(line));
+        results
+    }
+
+    fn end(status: i32) -> Result<(String, i32)> {
+        Ok(("6.1.0-50-amd64".into(), status))
+    }
+
+    #[test]
+    fn each_line_is_a_test() {
+        let output = "lab-test a ok (0.1 s)\nnoise\nlab-test b FAILED: 3 != 4: really (2.0 s)\n\
+                      lab-test c skipped: no module BTF (0.0 s)\nlab-test d ok\nlab-done\n";
+        let tally = results(output).finish(end(1));
+        assert_eq!(tally.to_string(), "2 passed, 1 failed, 1 skipped");
+        assert_eq!(tally.failed, [("amd/6.1/b".to_owned(), "3 != 4: really (2.0 s)".to_owned())]);
+        assert_eq!(tally.skipped, [("amd/6.1/c".to_owned(), "no module BTF (0.0 s)".to_owned())]);
+    }
+
+    #[test]
+    fn an_early_end_is_a_failure_however_it_looks() {
+        let failures = |output: &str, end| results(output).finish(end).failed.len();
+        assert_eq!(failures("lab-test a ok\nlab-done\n", end(0)), 0);
+        assert_eq!(failures("lab-test a ok\n", end(0)), 1);
+        assert_eq!(failures("lab-test a ok\nlab-done\n", end(1)), 1);
+        assert_eq!(failures("lab-done\n", end(0)), 1);
+        let tally = results("lab-test a ok\n").finish(Err(anyhow::anyhow!("the guest died")));
+        assert_eq!((tally.passed, tally.failed.len()), (1, 1));
+        assert_eq!(tally.failed[0].0, "amd/bookworm");
+    }
+}
