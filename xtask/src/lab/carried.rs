@@ -57,7 +57,7 @@ pub(crate) fn image(request: &Request, root: &Path, kernel: &Kernel, output: &Ou
 
     let applets = capture(tool(initramfs::BUSYBOX).arg("--list"))?;
     for file in program(request, &applets).into_iter().chain(request.carry.iter().cloned()) {
-        add(&mut archive, &root.join(file))?;
+        add(&mut archive, &resolve(&file, root))?;
     }
     Ok(archive)
 }
@@ -74,6 +74,13 @@ fn program(request: &Request, applets: &str) -> Option<PathBuf> {
         return None;
     }
     find(name)
+}
+
+/// A path from `root` on; a bare name that is no file there is a program's, as this machine's PATH has it.
+fn resolve(file: &Path, root: &Path) -> PathBuf {
+    let path = root.join(file);
+    let name = file.to_str().filter(|name| !name.contains('/') && !path.exists());
+    name.and_then(find).unwrap_or(path)
 }
 
 /// A directory, a program with its libraries, or any other file.
@@ -129,6 +136,14 @@ mod tests {
         // a length that cannot be
         let broken = b"1234567\xff\xff\xff\xff~Module signature appended~\n";
         assert_eq!(without_signature(broken), broken);
+    }
+
+    #[test]
+    fn a_bare_name_is_a_program_unless_there_is_such_a_file() {
+        assert_eq!(resolve(Path::new("sh"), Path::new("/no/root")), find("sh").unwrap());
+        assert_eq!(resolve(Path::new("sh"), Path::new("/bin")), Path::new("/bin/sh"));
+        assert_eq!(resolve(Path::new("a/sh"), Path::new("/r")), Path::new("/r/a/sh"));
+        assert_eq!(resolve(Path::new("/etc/x"), Path::new("/r")), Path::new("/etc/x"));
     }
 
     #[test]

@@ -27,8 +27,10 @@ $B cp /lab/command /bin/busybox /new/run/lab/
 run() { PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root $B chroot /new "$@"; }
 port=/new/dev/ttyS1
 if [ "$lab_terminal" = 1 ]; then
+  # Held open: the last close would forget the size.
+  exec 4<>$port
   $B stty -F $port sane 115200 rows "$lab_rows" cols "$lab_columns"
-  run /run/lab/busybox setsid -c /bin/sh /run/lab/command <$port >$port 2>&1
+  run /run/lab/busybox setsid -c /bin/sh /run/lab/command <$port >$port 2>&1 4>&-
   status=$?
 else
   # A pipe, so that the command sees what it sees in a pipeline; cat outlives it by a moment at most,

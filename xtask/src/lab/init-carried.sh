@@ -18,8 +18,10 @@ $B ip link set lo up
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 if [ "$lab_terminal" = 1 ]; then
+  # Held open: the last close would forget the size.
+  exec 4<>/dev/ttyS1
   $B stty -F /dev/ttyS1 sane 115200 rows "$lab_rows" cols "$lab_columns"
-  $B setsid -c /bin/sh /lab/command </dev/ttyS1 >/dev/ttyS1 2>&1
+  $B setsid -c /bin/sh /lab/command </dev/ttyS1 >/dev/ttyS1 2>&1 4>&-
   status=$?
 else
   # A pipe, so that the command sees what it sees in a pipeline; its reader outlives it by a moment at most,

@@ -87,7 +87,7 @@ pub(crate) fn run(lab: &Lab, request: &Request, output: &mut Output<'_>) -> Resu
     let lifelike = request.interactive || matches!(output, Output::Terminal(_));
     let com2 = match (request.interactive, lifelike) {
         (true, _) => "enabled=1, mode=term, dev=/dev/tty",
-        (false, true) => "enabled=1, mode=file, dev=/dev/stdout",
+        (false, true) => "enabled=1, mode=file, dev=/proc/self/fd/1",
         (false, false) => "enabled=0",
     };
     let text = configuration(memory, facts.load, initramfs, com2, lifelike);
