@@ -38,7 +38,6 @@ pub struct Caps {
     programs: Answer,
     /// Ways of attaching that work, the best first.
     sources: Vec<Source>,
-    fires: Fires,
 }
 
 impl Caps {
@@ -55,7 +54,7 @@ impl Caps {
         let modules = kvm::Modules::find(root);
         let layout = btf::Layout::find(root, &modules);
         let sources = hooks::sources(answers, &layout);
-        let fires = Fires::NotWatched("not watched".to_owned());
+        let fires = Fires::not_watched("nobody watched");
 
         let mut items = privileges::items(root, answers, initial_pidns);
         items.extend(kvm::items(root, &modules));
@@ -70,26 +69,27 @@ impl Caps {
             root: root.clone(),
             programs: answers.raw_program.clone(),
             sources,
-            fires,
         }
     }
 
     /// Watches for `window` whether running guests make kvm_exit fire; returns at once when the answer is known.
     pub fn watch(&mut self, window: Duration) {
-        self.set_fires(match &self.programs {
+        self.set_fires(&match &self.programs {
             Answer::Yes => fires::watch(&self.root, window),
-            _ => Fires::NotWatched("not tried: programs cannot be loaded".to_owned()),
+            _ => Fires::NotWatched {
+                why: "not tried: programs cannot be loaded".to_owned(),
+                remedy: "see privileges and bpf(2)",
+            },
         });
     }
 
     /// Takes over what was seen of kvm_exit.
-    pub fn set_fires(&mut self, fires: Fires) {
+    pub fn set_fires(&mut self, fires: &Fires) {
         let item = fires.item();
         match self.items.iter_mut().find(|known| known.id == item.id) {
             Some(known) => *known = item,
             None => self.items.push(item),
         }
-        self.fires = fires;
     }
 
     /// The item of this id.
@@ -107,6 +107,6 @@ impl Caps {
     /// Whether `kvm-utils exits` can run here.
     #[must_use]
     pub fn exits(&self) -> Verdict {
-        verdict::exits(&self.items, &self.sources, &self.fires)
+        verdict::exits(&self.items, &self.sources)
     }
 }

@@ -1,5 +1,6 @@
 //! Everything that speaks to the kernel's BPF side.
 
+pub mod caps;
 pub mod layout;
 pub mod mapped;
 pub mod object;

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -16,32 +16,21 @@ use super::{
 };
 
 /// Why KVM's statistics cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unavailable {
     /// No debugfs is mounted.
-    #[error("debugfs is not mounted: mount -t debugfs debugfs /sys/kernel/debug")]
     NotMounted,
-    /// debugfs is there, KVM's directory is not.
-    #[error("{0} does not exist: KVM is not loaded, or its kernel has no debugfs")]
+    /// debugfs is there, this file is not.
     NoKvm(String),
-    /// This user may not read them.
-    #[error("not allowed to read {0}: run as root, or with CAP_DAC_READ_SEARCH")]
+    /// This user may not read this file.
     Denied(String),
-    /// The kernel refuses even root.
-    #[error(
-        "the kernel refuses to show {0}: it is locked down (kernel_lockdown(7)); boot without lockdown= to get it"
-    )]
+    /// The kernel does not show this file even to root.
     LockedDown(String),
     /// The ids in debugfs cannot be matched from inside a pid namespace.
-    #[error("this is not the initial pid namespace, whose ids debugfs shows: run on the host itself")]
     PidNamespace,
     /// KVM lists no VM of this process.
-    #[error(
-        "KVM lists no VM of process {0}: it has ended, or the thread that made it had before this tool started"
-    )]
     NotListed(u32),
     /// Anything else.
-    #[error("cannot read {path}: {error}")]
     Unexpected {
         /// The file.
         path: String,
@@ -61,7 +50,49 @@ impl Unavailable {
             _ => Self::Unexpected { path: shown, error: error.to_string() },
         }
     }
+
+    /// The cause.
+    #[must_use]
+    pub fn why(&self) -> String {
+        match self {
+            Self::NotMounted => "debugfs is not mounted".to_owned(),
+            Self::NoKvm(path) => format!("there is no {path}"),
+            Self::Denied(path) => format!("not allowed to read {path}"),
+            Self::LockedDown(path) => format!("the kernel is locked down and does not show {path}"),
+            Self::PidNamespace => {
+                "debugfs shows ids of the initial pid namespace, and this is another".to_owned()
+            }
+            Self::NotListed(pid) => {
+                format!(
+                    "KVM lists no VM of process {pid}: it ended, or the thread that made it did before we looked"
+                )
+            }
+            Self::Unexpected { path, error } => format!("cannot read {path}: {error}"),
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::NotMounted => "mount -t debugfs debugfs /sys/kernel/debug",
+            Self::NoKvm(_) => "load KVM: modprobe kvm_intel or kvm_amd",
+            Self::Denied(_) => "run as root, or with CAP_DAC_READ_SEARCH",
+            Self::LockedDown(_) => "boot without lockdown= (and without Secure Boot, which may imply it)",
+            Self::PidNamespace => "run on the host itself, or with the host's pid namespace (--pid=host)",
+            Self::NotListed(_) => "start this tool before the VM, or restart the VM",
+            Self::Unexpected { .. } => "see dmesg",
+        }
+    }
 }
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.why(), self.remedy())
+    }
+}
+
+impl std::error::Error for Unavailable {}
 
 /// The count of one VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

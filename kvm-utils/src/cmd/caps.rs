@@ -1,0 +1,70 @@
+//! `kvm-utils caps`: what this host can do, and why not.
+
+mod json;
+mod table;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
+
+use clap::ValueEnum;
+
+use super::options::duration;
+use crate::{
+    bpf::caps::{Caps, Verdict},
+    error::HOST,
+    host::SysRoot,
+};
+
+/// Output formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// One document.
+    Json,
+}
+
+/// Shows what this host can do for kvm-utils and why not, with remedies. Exits with 0 if `exits` can run, else with 3.
+/// Loads and attaches small programs for a moment; changes nothing.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Output format
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+    /// How long to watch whether running guests make kvm_exit fire: 500ms, 2s, 1m
+    #[arg(long, value_name = "T", default_value = "200ms", value_parser = duration)]
+    pub watch: Duration,
+}
+
+/// Gathers and shows.
+///
+/// # Errors
+///
+/// Those of standard output.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut caps = Caps::gather(&SysRoot::default());
+    caps.watch(args.watch);
+    let verdict = caps.exits();
+    let text = match args.output {
+        Output::Table => table::render(&caps, &verdict, color()),
+        Output::Json => json::document(&caps, &verdict, SystemTime::now())?,
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(match verdict {
+        Verdict::Runs { .. } => ExitCode::SUCCESS,
+        Verdict::Blocked(_) => ExitCode::from(HOST),
+    })
+}
+
+/// https://no-color.org: any value but the empty one.
+fn color() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal()
+        && !set("NO_COLOR")
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
