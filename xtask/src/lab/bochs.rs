@@ -5,20 +5,22 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::available_parallelism;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use sha2::{Digest, Sha256};
 
 use super::Suite;
 use super::cache::Cache;
 use super::mirror::{Archive, Index};
 use super::packages::{self, Need};
-use crate::process::{capture, tie, tool};
+use crate::cleanup::Group;
+use crate::process::{capture, name, tie, tool};
 use crate::ui;
 
 /// The suite with Bochs 3.0: the first release whose VMX carries a Linux guest of a current KVM.
@@ -186,35 +188,48 @@ impl Correction {
 fn compile(source: &Path) -> Result<()> {
     ui::step("configuring Bochs");
     let mut configure = Command::new("./configure");
-    configure.args(CONFIGURE).current_dir(source).stdin(Stdio::null());
+    configure.args(CONFIGURE).current_dir(source);
     configure.env("CFLAGS", COMPILER_FLAGS).env("CXXFLAGS", COMPILER_FLAGS).env("LC_ALL", "C");
-    capture(&mut configure)?;
+    follow(configure, &source.join("configure.log"), |_| ())?;
 
     let jobs = available_parallelism().map_or(1, usize::from).to_string();
     let plan = capture(make(source).arg("-n"))?;
     let total = plan.lines().filter(|line| is_compilation(line)).count().max(1);
     ui::step(format_args!("compiling Bochs: {total} files on {jobs} CPUs, once, a minute or two"));
-    let log = source.join("make.log");
     let mut command = make(source);
-    command.args(["-j", &jobs]).stdout(Stdio::piped()).stderr(fs::File::create(&log)?);
-    tie(&mut command, Signal::TERM);
-    let mut make = command.spawn().context("cannot start make")?;
-    let stdout = make.stdout.take().context("make has no stdout")?;
+    command.args(["-j", &jobs]);
     let mut done = 0;
-    for line in BufReader::new(stdout).split(b'\n') {
-        if is_compilation(&String::from_utf8_lossy(&line.context("cannot read what make prints")?)) {
+    follow(command, &source.join("make.log"), |line| {
+        if is_compilation(line) {
             done += 1;
             // A line for each tenth: progress on a terminal and in a log alike.
             if done * 10 / total > (done - 1) * 10 / total && done < total {
                 ui::step(format_args!("compiling Bochs: {done} of {total} files"));
             }
         }
+    })
+}
+
+/// Runs a command that may start many others, in a process group that ends with this process, and hands on the
+/// lines it prints. An error quotes what went to its stderr.
+fn follow(mut command: Command, log: &Path, mut each: impl FnMut(&str)) -> Result<()> {
+    let name = name(&command);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(fs::File::create(log)?).process_group(0);
+    tie(&mut command, Signal::KILL);
+    let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw).map(Group::of);
+    let stdout = child.stdout.take().with_context(|| format!("{name} has no stdout"))?;
+    for line in BufReader::new(stdout).split(b'\n') {
+        each(&String::from_utf8_lossy(&line.with_context(|| format!("cannot read what {name} prints"))?));
     }
-    let status = make.wait().context("cannot wait for make")?;
+    let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
+    if let Some(group) = group {
+        group.release();
+    }
     if !status.success() {
-        let text = fs::read_to_string(&log).unwrap_or_default();
+        let text = fs::read_to_string(log).unwrap_or_default();
         let errors: Vec<_> = text.lines().filter(|line| line.contains("rror")).take(5).collect();
-        bail!("make failed ({status}): {}", errors.join("; "));
+        bail!("{name} failed ({status}): {}", errors.join("; "));
     }
     Ok(())
 }
@@ -249,6 +264,21 @@ mod tests {
     fn the_key_is_a_directory_name_and_repeats() {
         assert_eq!(key(), key());
         assert!(key().len() == 16 && key().chars().all(|c| c.is_ascii_hexdigit()));
+    }
+
+    #[test]
+    fn a_failed_command_quotes_its_errors() {
+        let log = std::env::temp_dir().join(format!("xtask-bochs-{}", std::process::id()));
+        let mut lines = Vec::new();
+        let mut shell = Command::new("sh");
+        shell.args([
+            "-c",
+            "echo one; echo two; echo 'a.cc:1: error: no' >&2; echo 'make: *** Error 1' >&2; exit 2",
+        ]);
+        let error = follow(shell, &log, |line| lines.push(line.to_owned())).unwrap_err().to_string();
+        assert!(error.contains("a.cc:1: error: no; make: *** Error 1"), "{error}");
+        assert_eq!(lines, ["one", "two"]);
+        fs::remove_file(log).unwrap();
     }
 
     #[test]
