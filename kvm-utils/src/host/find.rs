@@ -89,7 +89,7 @@ pub enum FindError {
         comm: String,
     },
     /// No VM has this name.
-    #[error("--vm {name}: no VM of this name{}; {}{}", did_you_mean(.near), there_are(.vms), hidden(*.denied))]
+    #[error("--vm {name}: no VM of this name{}; {}{}", did_you_mean(.near), there_are(.vms), not_allowed(.hidden))]
     NoName {
         /// The name or pattern.
         name: String,
@@ -97,8 +97,8 @@ pub enum FindError {
         near: Vec<String>,
         /// Pid and name of the VMs there are.
         vms: Vec<(u32, String)>,
-        /// Processes that this user may not look into.
-        denied: usize,
+        /// Pid and name of VMMs that this user may not look into.
+        hidden: Vec<(u32, String)>,
     },
     /// Several VMs have this name.
     #[error("--vm {name}: {} VMs have this name; use {}", .pids.len(), either_pid(.pids))]
@@ -120,7 +120,8 @@ impl FindError {
     /// Whether the cause is what this user may do, not what was typed.
     #[must_use]
     pub fn needs_privileges(&self) -> bool {
-        matches!(self, Self::Denied { .. }) || matches!(self, Self::NoName { denied, .. } if *denied > 0)
+        matches!(self, Self::Denied { .. })
+            || matches!(self, Self::NoName { hidden, .. } if !hidden.is_empty())
     }
 }
 
@@ -128,26 +129,30 @@ impl FindError {
 const LISTED: usize = 8;
 
 fn there_are(vms: &[(u32, String)]) -> String {
-    if vms.is_empty() {
-        return "no VM runs now".to_owned();
-    }
+    if vms.is_empty() { "no VM runs now".to_owned() } else { format!("running VMs: {}", listed(vms)) }
+}
+
+fn listed(processes: &[(u32, String)]) -> String {
     let mut list: Vec<String> =
-        vms.iter().take(LISTED).map(|(pid, name)| format!("{name} ({pid})")).collect();
-    if vms.len() > LISTED {
-        list.push(format!("{} more", vms.len() - LISTED));
+        processes.iter().take(LISTED).map(|(pid, name)| format!("{name} ({pid})")).collect();
+    if processes.len() > LISTED {
+        list.push(format!("{} more", processes.len() - LISTED));
     }
-    format!("running VMs: {}", list.join(", "))
+    list.join(", ")
 }
 
 fn did_you_mean(near: &[String]) -> String {
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
 }
 
-fn hidden(denied: usize) -> String {
-    match denied {
-        0 => String::new(),
-        n => format!("; {n} processes of other users cannot be looked into: run as root"),
+fn not_allowed(vmms: &[(u32, String)]) -> String {
+    if vmms.is_empty() {
+        return String::new();
     }
+    format!(
+        "; not allowed to look into {}: run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+        listed(vmms)
+    )
 }
 
 fn either_pid(pids: &[u32]) -> String {
@@ -277,7 +282,7 @@ impl Finder {
                 .map(str::to_owned)
                 .collect(),
             vms: list(scan),
-            denied: scan.denied,
+            hidden: scan.denied_vmms.clone(),
         })
     }
 }

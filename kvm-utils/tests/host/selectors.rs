@@ -1,6 +1,6 @@
 //! `--pid` and `--vm`.
 
-use kvm_utils::host::{FindError, Finder, Found, Scanner, Selectors};
+use kvm_utils::host::{FindError, Finder, Found, Scan, Scanner, Selectors};
 
 use crate::tree::{Fake, Tree};
 
@@ -93,6 +93,19 @@ fn a_thread_is_told_its_process() {
         found.errors[0].to_string(),
         "--pid 105: this is a thread (CPU 0/KVM) of process 100; use --pid 100"
     );
+}
+
+#[test]
+fn a_vmm_of_another_user_may_be_the_one() {
+    let scan = Scan { denied: 90, denied_vmms: vec![(131, "qemu-system-x86".to_owned())], ..Scan::default() };
+    let error = finder(&[], &["web"]).resolve(&scan, &Tree::new().proc()).errors.remove(0);
+    assert!(error.needs_privileges());
+    assert!(
+        error.to_string().contains("not allowed to look into qemu-system-x86 (131): run as root"),
+        "{error}"
+    );
+    let scan = Scan { denied: 90, ..Scan::default() };
+    assert!(!finder(&[], &["web"]).resolve(&scan, &Tree::new().proc()).errors[0].needs_privileges());
 }
 
 #[test]
