@@ -3,6 +3,7 @@
 //! Nothing here is part of what a user runs; the tasks build, boot and check what is.
 
 mod cleanup;
+mod demo;
 mod ebpf;
 mod lab;
 mod process;
@@ -30,6 +31,8 @@ enum Task {
     Ebpf(ebpf::Options),
     /// Check everything: format, lints, unit tests, the eBPF object, and the tests inside the labs
     Test(test::Options),
+    /// Watch the exits of a real guest, on this machine's KVM or else in the lab
+    Demo,
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Task::Lab(options) => lab::main(options),
         Task::Ebpf(options) => ebpf::main(&options),
         Task::Test(options) => test::main(options),
+        Task::Demo => demo::main(),
     });
     match result {
         Ok(code) => code,

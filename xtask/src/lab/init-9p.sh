@@ -32,6 +32,8 @@ if [ "$lab_terminal" = 1 ]; then
   $B stty -F $port sane 115200 rows "$lab_rows" cols "$lab_columns"
   run /run/lab/busybox setsid -c /bin/sh /run/lab/command <$port >$port 2>&1 4>&-
   status=$?
+  # Waits until all has been sent.
+  exec 4>&-
 else
   # A pipe, so that the command sees what it sees in a pipeline; cat outlives it by a moment at most,
   # as something left running in the background may keep the pipe open for ever.

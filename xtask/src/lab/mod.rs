@@ -158,6 +158,15 @@ impl Output<'_> {
             size.map_or_else(Size::default, |size| Size { rows: size.ws_row, columns: size.ws_col }),
         )
     }
+
+    /// What the command's environment says of the terminal.
+    pub(crate) fn env(&self) -> Vec<(String, String)> {
+        if !matches!(self, Self::Terminal(_)) {
+            return vec![("TERM".into(), "dumb".into())];
+        }
+        let names = ["TERM", "COLORTERM", "NO_COLOR"];
+        names.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
+    }
 }
 
 /// How a run ended.
@@ -249,8 +258,7 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
         }
     }
     let lab = Lab::open()?;
-    let term = std::env::var("TERM").ok().filter(|_| matches!(output, Output::Terminal(_)));
-    let mut env = vec![("TERM".into(), term.unwrap_or_else(|| "dumb".into()))];
+    let mut env = output.env();
     let mut carry = options.carry;
     if options.l2 {
         let l2 = l2::prepare(&lab.cache)?;

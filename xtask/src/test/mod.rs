@@ -148,7 +148,9 @@ impl Run {
         match step {
             Step::Format => Tally::single(
                 name,
-                process::show(cargo().current_dir(&self.project.root).args(["fmt", "--all", "--check"])),
+                process::show(
+                    cargo().current_dir(&self.project.root).args(["fmt", "--all", "--check", "--", "-l"]),
+                ),
             ),
             Step::Clippy => Tally::single(name, host::clippy(&self.project)),
             Step::EbpfClippy => self.unless_sources_miss(name, ebpf::clippy(&self.project)),
