@@ -3,6 +3,18 @@
 /// An offset or argument position that this kernel does not have, or that the chosen source does not need.
 pub const NONE: u32 = u32::MAX;
 
+/// Bits of the global `MODE`, which is read once per event and whose switches the verifier resolves.
+pub mod mode {
+    /// kvm_exit passes (exit_reason, vcpu, isa), not (vcpu, isa).
+    pub const REASON_BY_VALUE: u32 = 1 << 0;
+    /// The vCPU is the second argument of kvm_entry, not the first.
+    pub const ENTRY_VCPU_SECOND: u32 = 1 << 1;
+    /// Only the processes in `TGIDS` are counted.
+    pub const FILTER_TGIDS: u32 = 1 << 3;
+    /// Only the vCPU ids in `VCPU_IDS` are counted.
+    pub const FILTER_VCPU_IDS: u32 = 1 << 4;
+}
+
 /// Index into the `TROUBLE` map: events that the programs could not account for as they should. Nothing is lost
 /// silently: each is shown in the report's proof.
 #[repr(u32)]
@@ -10,7 +22,7 @@ pub const NONE: u32 = u32::MAX;
 pub enum Trouble {
     /// Look-ups of vCPUs that found no free record (raise `--max-vcpus`); their exits are counted in the overflow record.
     VcpusFull = 0,
-    /// (vCPU, reason) pairs that found no free histogram (raise `--max-reasons`); they have no percentiles.
+    /// (vCPU, reason) pairs that found no free histogram; they have no percentiles.
     HistogramsFull = 1,
     /// Exits whose reason could not be read from the vCPU, counted under code `exits::CODE_UNREADABLE`.
     UnreadableReason = 2,

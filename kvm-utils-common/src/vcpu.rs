@@ -4,7 +4,10 @@
 //! process, one thread that runs many vCPUs and a vCPU that changes thread are all told apart. Classic tracepoints
 //! show only the vCPU id, so there the key is the thread and that id.
 
-use crate::exits::{CELLS, ExitCell};
+use crate::{
+    exits::{CELLS, ExitCell, HISTS},
+    hist::Hist,
+};
 
 /// `VcpuRecord::state`: free, or being filled.
 pub const STATE_FREE: u32 = 0;
@@ -37,12 +40,8 @@ pub struct Slot {
     pub tgid: u32,
 }
 
-/// The cache line for `key`: a Fibonacci hash (Knuth, TAOCP vol. 3, 6.4), because vCPUs lie a fixed stride apart.
-#[inline(always)]
-#[must_use]
-pub const fn cache_index(key: u64) -> usize {
-    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - CACHE_ENTRIES.trailing_zeros())) as usize
-}
+/// Number of low bits of a `struct kvm_vcpu`'s address that say little: the structs are larger than a page.
+pub const ADDRESS_SHIFT: u32 = 12;
 
 /// Everything known of one vCPU. Written by the CPU that runs the vCPU, hence without atomic operations (the
 /// overflow record excepted); read by user space through a shared mapping.
@@ -91,10 +90,12 @@ pub struct VcpuRecord {
     pub taken_at_exit: u32,
     /// 1 once the vCPU entered the guest or left it while traced.
     pub entered: u32,
-    /// Histograms given to this vCPU's cells so far: numbers `hist_base..hist_base + hists_used` of `HISTS`.
+    /// Histograms given to cells so far.
     pub hists_used: u32,
-    /// See `hists_used`.
-    pub hist_base: u32,
+    /// Room up to the next cache line.
+    pub reserved: u32,
     /// Numbers per exit reason; see [`crate::exits::direct_cell`].
     pub cells: [ExitCell; CELLS],
+    /// Durations, one for each reason that has occurred; number 0 takes those that found none and is never read.
+    pub hists: [Hist; HISTS],
 }

@@ -1,6 +1,7 @@
 //! Globals that user space sets before loading and freezes: where things lie in this kernel, and what is wanted.
 //!
-//! Offsets are bytes; [`NONE`] means that this kernel or the chosen source has no such thing.
+//! Offsets are bytes; [`NONE`] means that this kernel or the chosen source has no such thing. The verifier knows their
+//! values and removes what they switch off, but each load of one stays: two instructions.
 
 use aya_ebpf::Global;
 use kvm_utils_common::config::NONE;
@@ -16,14 +17,8 @@ macro_rules! globals {
 }
 
 globals! {
-    /// Position of the `struct kvm_vcpu *` among the arguments of kvm_exit.
-    EXIT_ARG_VCPU: u32 = 0;
-    /// Position of the isa among the arguments of kvm_exit.
-    EXIT_ARG_ISA: u32 = 1;
-    /// Position of the exit reason among the arguments of kvm_exit, where it is passed by value.
-    EXIT_ARG_REASON: u32 = NONE;
-    /// Position of the `struct kvm_vcpu *` among the arguments of kvm_entry.
-    ENTRY_ARG_VCPU: u32 = 0;
+    /// Switches: `kvm_utils_common::config::mode`.
+    MODE: u32 = 0;
 
     /// `kvm_vcpu.kvm`.
     VCPU_KVM: u32 = NONE;
@@ -47,14 +42,6 @@ globals! {
     /// Classic kvm_entry: offset of vcpu_id.
     ENTRY_VCPU_ID_AT: u32 = NONE;
 
-    /// Histograms for each vCPU.
-    HISTS_PER_VCPU: u32 = 0;
-    /// 1: nothing tells when a vCPU is destroyed, so a key is believed only together with its process.
-    CHECK_PROCESS: u32 = 0;
-    /// 1: only the processes in `TGIDS` are counted.
-    FILTER_TGIDS: u32 = 0;
-    /// 1: only the vCPU ids in `VCPU_IDS` are counted.
-    FILTER_VCPU_IDS: u32 = 0;
     /// Device of this tool's pid namespace; used with the next.
     PIDNS_DEV: u64 = 0;
     /// Inode of this tool's pid namespace; 0: it is the initial one and needs no translation.

@@ -14,6 +14,7 @@ mod atomic;
 mod drilldown;
 mod globals;
 mod hook;
+mod log2;
 mod mask;
 mod trouble;
 mod vcpu;

@@ -13,13 +13,16 @@ use aya_ebpf::{
     maps::{Array, HashMap, Queue},
 };
 use kvm_utils_common::{
-    config::{NONE, Trouble},
+    config::{
+        NONE, Trouble,
+        mode::{FILTER_TGIDS, FILTER_VCPU_IDS},
+    },
     vcpu::{
-        CACHE_ENTRIES, IGNORED_SLOT, OVERFLOW_SLOT, STATE_DEAD, STATE_LIVE, Slot, VcpuRecord, cache_index,
+        ADDRESS_SHIFT, CACHE_ENTRIES, IGNORED_SLOT, OVERFLOW_SLOT, STATE_DEAD, STATE_LIVE, Slot, VcpuRecord,
     },
 };
 
-use crate::{globals, trouble};
+use crate::{globals, mask::mask, trouble};
 
 /// Records of the vCPUs; resized by user space to what the machine needs.
 #[map]
@@ -46,87 +49,105 @@ pub struct Who {
     pub key: u64,
     /// The `struct kvm_vcpu`, or 0.
     pub vcpu: u64,
+    /// Known by its address; if not, by thread and id.
+    addressed: bool,
     /// KVM's id, where the event has it; else [`NONE`].
     pub vcpu_id: u32,
     /// The event's isa; 0 in an entry, which does not tell.
     pub isa: u32,
+    /// Which cache line is the vCPU's, before it is cut to the size of the cache.
+    home: u64,
 }
 
 impl Who {
     /// A vCPU known by its `struct kvm_vcpu`.
     #[inline(always)]
     pub fn by_address(vcpu: u64, isa: u32) -> Self {
-        Self { key: vcpu, vcpu, vcpu_id: NONE, isa }
+        Self { key: vcpu, vcpu, addressed: true, vcpu_id: NONE, isa, home: vcpu >> ADDRESS_SHIFT }
     }
 
     /// A vCPU known by its id on the current thread.
     #[inline(always)]
     pub fn by_thread(vcpu_id: u32, isa: u32) -> Self {
         let tid = bpf_get_current_pid_tgid() as u32;
-        Self { key: (u64::from(tid) << 32) | u64::from(vcpu_id), vcpu: 0, vcpu_id, isa }
+        let home = u64::from(tid) + u64::from(vcpu_id);
+        Self {
+            key: (u64::from(tid) << 32) | u64::from(vcpu_id),
+            vcpu: 0,
+            addressed: false,
+            vcpu_id,
+            isa,
+            home,
+        }
     }
 }
 
-/// The record an event belongs to.
-pub enum Found {
-    /// The vCPU's own.
+/// The vCPU's record, if the cache knows it: the usual way.
+///
+/// A key made of a thread and an id may be another process's when the thread's number is used again; a key that is an
+/// address cannot, as the kernel tells when it destroys a vCPU.
+#[inline(always)]
+pub fn cached(who: Who) -> Option<&'static mut VcpuRecord> {
+    // SAFETY: the line is within CACHE; a torn read is impossible, it is one aligned word.
+    let index = unsafe { cache_line(who.home).read_volatile() } as u32;
+    // SAFETY: a record that holds this vCPU's key is written only by the CPU that runs the vCPU now. What the cache says
+    // of an ignored vCPU is no index, or that of a record with another key.
+    let record = unsafe { &mut *VCPUS.get_ptr_mut(index)? };
+    (record.key == who.key && (who.addressed || record.tgid == current_tgid())).then_some(record)
+}
+
+#[inline(always)]
+fn current_tgid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// Where a vCPU that the cache does not know is recorded.
+pub enum Place {
+    /// In a record of its own.
     Own(&'static mut VcpuRecord),
-    /// The one shared by vCPUs that found no other: atomic counting only.
+    /// In the one shared by vCPUs that found no other: atomic counting only.
     Overflow(*mut VcpuRecord),
-    /// None: filtered out.
+    /// Nowhere: filtered out.
     Ignored,
 }
 
-/// Finds or takes the record for `who`.
+/// Finds or takes the record for a vCPU that the cache does not know.
 #[inline(always)]
-pub fn find(who: Who) -> Found {
-    let line = cache_line(who.key);
-    // SAFETY: `line` points into CACHE; a torn read is impossible, it is one aligned word.
-    let cached = unsafe { line.read_volatile() };
-    if cached == who.key {
-        return Found::Ignored;
+pub fn place(who: Who) -> Place {
+    // SAFETY: as in `cached`.
+    if unsafe { cache_line(who.home).read_volatile() } == who.key {
+        return Place::Ignored;
     }
-    if cached as u32 != OVERFLOW_SLOT
-        && let Some(record) = VCPUS.get_ptr_mut(cached as u32)
-    {
-        // SAFETY: a record that holds this vCPU's key is written only by the CPU that runs the vCPU now.
-        let record = unsafe { &mut *record };
-        if record.key == who.key
-            && (globals::CHECK_PROCESS.load() == 0
-                || record.tgid == (bpf_get_current_pid_tgid() >> 32) as u32)
-        {
-            return Found::Own(record);
-        }
-    }
-    let index = resolve(who.key, who.vcpu, who.vcpu_id, who.isa);
+    let index = resolve(who.key, who.vcpu, who.vcpu_id, who.isa, who.home);
     if index == IGNORED_SLOT {
-        return Found::Ignored;
+        return Place::Ignored;
     }
     match VCPUS.get_ptr_mut(index) {
-        Some(record) if index == OVERFLOW_SLOT => Found::Overflow(record),
-        // SAFETY: as above; `resolve` gave this record to this vCPU.
-        Some(record) => Found::Own(unsafe { &mut *record }),
-        None => Found::Ignored,
+        Some(record) if index == OVERFLOW_SLOT => Place::Overflow(record),
+        // SAFETY: as in `cached`; `resolve` gave this record to this vCPU.
+        Some(record) => Place::Own(unsafe { &mut *record }),
+        None => Place::Ignored,
     }
 }
 
 #[inline(always)]
-fn cache_line(key: u64) -> *mut u64 {
-    // SAFETY: `cache_index` is below CACHE_ENTRIES.
-    unsafe { (&raw mut CACHE).cast::<u64>().add(cache_index(key)) }
+fn cache_line(home: u64) -> *mut u64 {
+    let line = mask::<{ CACHE_ENTRIES as i32 - 1 }>(home) as usize;
+    // SAFETY: masked to the size of the cache.
+    unsafe { (&raw mut CACHE).cast::<u64>().add(line) }
 }
 
 /// The index of the record of a vCPU that the cache does not know.
 #[inline(never)]
-fn resolve(key: u64, vcpu: u64, vcpu_id: u32, isa: u32) -> u32 {
+fn resolve(key: u64, vcpu: u64, vcpu_id: u32, isa: u32, home: u64) -> u32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let tgid = (pid_tgid >> 32) as u32;
     // SAFETY: the value is copied at once; entries are inserted and removed whole.
     let known = unsafe { SLOTS.get(key) }.copied();
     let index = match known {
-        Some(slot) if slot.tgid == tgid || globals::CHECK_PROCESS.load() == 0 => slot.index,
+        Some(slot) if vcpu != 0 || slot.tgid == tgid => slot.index,
         Some(stale) => {
-            // The key lived in another process before, and nothing told us of its end.
+            // The thread's number has passed to another process since.
             if stale.index != IGNORED_SLOT {
                 retire(stale.index, 0);
             }
@@ -134,17 +155,15 @@ fn resolve(key: u64, vcpu: u64, vcpu_id: u32, isa: u32) -> u32 {
         }
         None => take(key, vcpu, vcpu_id, isa, pid_tgid),
     };
-    if index != OVERFLOW_SLOT {
-        let line = if index != IGNORED_SLOT {
-            u64::from(index)
-        } else if globals::CHECK_PROCESS.load() == 0 {
-            key
-        } else {
-            return index;
-        };
-        // SAFETY: one aligned word within CACHE.
-        unsafe { cache_line(key).write_volatile(line) };
-    }
+    // An ignored vCPU is cached by its key, which says nothing of the process.
+    let line = match index {
+        OVERFLOW_SLOT => return index,
+        IGNORED_SLOT if vcpu != 0 => key,
+        IGNORED_SLOT => return index,
+        index => u64::from(index),
+    };
+    // SAFETY: one aligned word within CACHE.
+    unsafe { cache_line(home).write_volatile(line) };
     index
 }
 
@@ -169,8 +188,8 @@ fn take(key: u64, vcpu: u64, mut vcpu_id: u32, isa: u32, pid_tgid: u64) -> u32 {
     let visible = visible_ids(pid_tgid);
     // SAFETY: only the presence of the key is asked for.
     let wanted = unsafe {
-        (globals::FILTER_TGIDS.load() == 0 || TGIDS.get(visible.tgid).is_some())
-            && (globals::FILTER_VCPU_IDS.load() == 0 || VCPU_IDS.get(vcpu_id).is_some())
+        (globals::MODE.load() & FILTER_TGIDS == 0 || TGIDS.get(visible.tgid).is_some())
+            && (globals::MODE.load() & FILTER_VCPU_IDS == 0 || VCPU_IDS.get(vcpu_id).is_some())
     };
     let index = if wanted {
         match FREE_VCPUS.pop() {
@@ -191,7 +210,6 @@ fn take(key: u64, vcpu: u64, mut vcpu_id: u32, isa: u32, pid_tgid: u64) -> u32 {
         record.kvm = kvm;
         record.vcpu_id = vcpu_id;
         record.isa = isa;
-        record.hist_base = index * globals::HISTS_PER_VCPU.load();
         record.tgid = tgid;
         record.tid = pid_tgid as u32;
         record.kvm_exits_first = kvm_exits(vcpu);
@@ -248,7 +266,7 @@ fn kvm_exits(vcpu: u64) -> u64 {
 #[inline(always)]
 pub fn forget(vcpu: u64) {
     let key = vcpu;
-    let line = cache_line(key);
+    let line = cache_line(vcpu >> ADDRESS_SHIFT);
     // SAFETY: one aligned word within CACHE; another CPU can only have put another vCPU's word there, which this
     // store then drops: it will be looked up again.
     unsafe {

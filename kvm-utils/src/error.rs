@@ -19,20 +19,29 @@ pub struct Failure {
     pub message: String,
 }
 
+/// What a person reads: a sentence, or an error's.
+pub struct Message(String);
+
+impl<T: std::fmt::Display> From<T> for Message {
+    fn from(text: T) -> Self {
+        Self(text.to_string())
+    }
+}
+
 impl Failure {
     /// What was typed cannot be done.
-    pub fn usage(message: impl ToString) -> Self {
-        Self { code: USAGE, message: message.to_string() }
+    pub fn usage(message: impl Into<Message>) -> Self {
+        Self { code: USAGE, message: message.into().0 }
     }
 
     /// This host cannot do it.
-    pub fn host(message: impl ToString) -> Self {
-        Self { code: HOST, message: message.to_string() }
+    pub fn host(message: impl Into<Message>) -> Self {
+        Self { code: HOST, message: message.into().0 }
     }
 
     /// A check failed.
-    pub fn check(message: impl ToString) -> Self {
-        Self { code: CHECK_FAILED, message: message.to_string() }
+    pub fn check(message: impl Into<Message>) -> Self {
+        Self { code: CHECK_FAILED, message: message.into().0 }
     }
 }
 

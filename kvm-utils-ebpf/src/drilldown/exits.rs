@@ -1,27 +1,18 @@
 //! exits: count and duration of every exit per vCPU and reason.
 
-use aya_ebpf::{bindings::BPF_F_MMAPABLE, helpers::bpf_ktime_get_ns, macros::map, maps::Array};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use kvm_utils_common::{
     config::Trouble,
-    exits::{CELLS, CODE_OTHER, EXTRA_CELLS, ExitCell, OTHER_CELL, direct_cell},
-    hist::{BUCKETS, Hist, bucket},
+    exits::{CELLS, CODE_OTHER, EXTRA_CELLS, ExitCell, HISTS, OTHER_CELL, direct_cell},
+    hist::{BUCKETS, Hist, MAX_BITS, SUB_BITS, SUB_BUCKETS},
     vcpu::VcpuRecord,
 };
 
-use crate::{atomic, globals, mask::mask, trouble, vcpu::Found};
-
-/// Histograms, given to a (vCPU, reason) when it first occurs. Number 0 takes what has none and is never read.
-#[map]
-static HISTS: Array<Hist> = Array::with_max_entries(64, BPF_F_MMAPABLE);
+use crate::{atomic, log2::log2, mask::mask, trouble};
 
 /// A vCPU left the guest because of `code`.
 #[inline(always)]
-pub fn record_exit(found: Found, isa: u32, code: u64) {
-    let record = match found {
-        Found::Own(record) => record,
-        Found::Overflow(record) => return count_overflow(record, code),
-        Found::Ignored => return,
-    };
+pub fn record_exit(record: &mut VcpuRecord, isa: u32, code: u64) {
     let index = match direct_cell(code) {
         Some(cell) => cell,
         None => extra_cell(record, code),
@@ -42,8 +33,7 @@ pub fn record_exit(found: Found, isa: u32, code: u64) {
 
 /// A vCPU enters the guest: its pending exit is over.
 #[inline(always)]
-pub fn record_entry(found: Found) {
-    let Found::Own(record) = found else { return };
+pub fn record_entry(record: &mut VcpuRecord) {
     let since = record.pending_since;
     if since == 0 {
         if record.entered == 0 {
@@ -66,13 +56,28 @@ pub fn record_entry(found: Found) {
     }
     cell.timed += 1;
     cell.total_ns += took;
-    if let Some(hist) = HISTS.get_ptr_mut(cell.hist) {
-        let bucket = mask::<{ BUCKETS.next_power_of_two() as i32 - 1 }>(bucket(took) as u64) as usize;
-        if bucket < BUCKETS {
-            // SAFETY: this histogram belongs to this vCPU's cell alone, or is number 0, whose content does not count.
-            unsafe { *(&raw mut (*hist).buckets).cast::<u32>().add(bucket) += 1 };
+    let hist = mask::<{ HISTS as i32 - 1 }>(u64::from(cell.hist)) as usize;
+    let bucket = mask::<{ BUCKETS.next_power_of_two() as i32 - 1 }>(bucket(took)) as usize;
+    if bucket < BUCKETS {
+        // SAFETY: both indices are within bounds. The histogram is this cell's alone, or number 0, which is never read.
+        unsafe {
+            let hist = (&raw mut record.hists).cast::<Hist>().add(hist);
+            *(&raw mut (*hist).buckets).cast::<u32>().add(bucket) += 1;
         }
     }
+}
+
+/// `kvm_utils_common::hist::bucket`, in fewer instructions.
+#[inline(always)]
+fn bucket(took: u64) -> u64 {
+    if took >> MAX_BITS != 0 {
+        return BUCKETS as u64 - 1;
+    }
+    if took < SUB_BUCKETS {
+        return took;
+    }
+    let shift = log2(took) - u64::from(SUB_BITS);
+    (shift << SUB_BITS) + (took >> shift)
 }
 
 /// Cell `index` of a record, where the verifier can see that it lies within. The record may be used beside it.
@@ -91,9 +96,9 @@ fn first_exit(record: &mut VcpuRecord, isa: u32, index: u64, code: u64) {
     let cell = cell(record, index);
     cell.code = if index == OTHER_CELL { CODE_OTHER } else { code };
     cell.min_ns = u64::MAX;
-    if record.hists_used < globals::HISTS_PER_VCPU.load() {
-        cell.hist = record.hist_base + record.hists_used;
+    if (record.hists_used as usize) < HISTS - 1 {
         record.hists_used += 1;
+        cell.hist = record.hists_used;
     } else {
         trouble::count(Trouble::HistogramsFull);
     }
@@ -117,8 +122,8 @@ fn extra_cell(record: &mut VcpuRecord, code: u64) -> u64 {
 }
 
 /// Counts an exit of a vCPU that has no record of its own. Many CPUs write here.
-#[inline(always)]
-fn count_overflow(record: *mut VcpuRecord, code: u64) {
+#[inline(never)]
+pub fn count_overflow(record: *mut VcpuRecord, code: u64) {
     let (index, code) = match direct_cell(code) {
         Some(cell) => (cell, code),
         None => (OTHER_CELL, CODE_OTHER),

@@ -8,19 +8,22 @@ use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
-use kvm_utils_common::config::NONE;
+use kvm_utils_common::config::{NONE, mode::ENTRY_VCPU_SECOND};
 
 use crate::{
     drilldown::exits,
     globals,
-    vcpu::{self, Who},
+    vcpu::{self, Place, Who},
 };
 
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 fn kvm_entry_raw(ctx: RawTracePointContext) -> i32 {
     // The context can only be read at constant offsets, and only where there is an argument.
-    let vcpu = if globals::ENTRY_ARG_VCPU.load() == 1 { ctx.arg(1) } else { ctx.arg(0) };
-    exits::record_entry(vcpu::find(Who::by_address(vcpu, 0)));
+    if globals::MODE.load() & ENTRY_VCPU_SECOND != 0 {
+        on_entry(Who::by_address(ctx.arg(1), 0));
+    } else {
+        on_entry(Who::by_address(ctx.arg(0), 0));
+    }
     0
 }
 
@@ -36,6 +39,18 @@ fn kvm_entry_tp(ctx: TracePointContext) -> u32 {
             Err(_) => return 0,
         }
     };
-    exits::record_entry(vcpu::find(Who::by_thread(id, 0)));
+    on_entry(Who::by_thread(id, 0));
     0
+}
+
+#[inline(always)]
+fn on_entry(who: Who) {
+    let record = match vcpu::cached(who) {
+        Some(record) => record,
+        None => match vcpu::place(who) {
+            Place::Own(record) => record,
+            Place::Overflow(_) | Place::Ignored => return,
+        },
+    };
+    exits::record_entry(record);
 }

@@ -9,14 +9,14 @@ use aya_ebpf::{
     programs::{RawTracePointContext, TracePointContext},
 };
 use kvm_utils_common::{
-    config::{NONE, Trouble},
+    config::{NONE, Trouble, mode::REASON_BY_VALUE},
     exits::CODE_UNREADABLE,
 };
 
 use crate::{
     drilldown::exits,
     globals, trouble,
-    vcpu::{self, Who},
+    vcpu::{self, Place, Who},
 };
 
 /// KVM_ISA_VMX and KVM_ISA_SVM, arch/x86/kvm/trace.h.
@@ -25,14 +25,16 @@ const ISA_SVM: u32 = 2;
 
 #[raw_tracepoint(tracepoint = "kvm_exit")]
 fn kvm_exit_raw(ctx: RawTracePointContext) -> i32 {
-    let arguments = Arguments::of(&ctx);
-    let vcpu = arguments.at(globals::EXIT_ARG_VCPU.load());
-    let isa = arguments.at(globals::EXIT_ARG_ISA.load()) as u32;
-    let found = vcpu::find(Who::by_address(vcpu, isa));
-    if matches!(found, vcpu::Found::Ignored) {
-        return 0;
+    // Arguments that are not there may not be read, and the context only at constant offsets.
+    let (first, second): (u64, u64) = (ctx.arg(0), ctx.arg(1));
+    if globals::MODE.load() & REASON_BY_VALUE != 0 {
+        let isa: u32 = ctx.arg(2);
+        let who = Who::by_address(second, isa);
+        on_exit(who, || first & 0xffff_ffff);
+    } else {
+        let who = Who::by_address(first, second as u32);
+        on_exit(who, || reason(first, second as u32));
     }
-    exits::record_exit(found, isa, reason(&arguments, vcpu, isa));
     0
 }
 
@@ -45,9 +47,23 @@ fn kvm_exit_tp(ctx: TracePointContext) -> u32 {
         return 0;
     };
     let isa = field(&record, globals::EXIT_ISA_AT.load());
-    let found = vcpu::find(Who::by_thread(field(&record, globals::EXIT_VCPU_ID_AT.load()), isa));
-    exits::record_exit(found, isa, u64::from(field(&record, globals::EXIT_REASON_AT.load())));
+    let who = Who::by_thread(field(&record, globals::EXIT_VCPU_ID_AT.load()), isa);
+    on_exit(who, || u64::from(field(&record, globals::EXIT_REASON_AT.load())));
     0
+}
+
+/// Hands an exit to the drill-downs. The reason is only read for vCPUs that are wanted.
+#[inline(always)]
+fn on_exit(who: Who, reason: impl Fn() -> u64) {
+    let record = match vcpu::cached(who) {
+        Some(record) => record,
+        None => match vcpu::place(who) {
+            Place::Own(record) => record,
+            Place::Overflow(record) => return exits::count_overflow(record, reason()),
+            Place::Ignored => return,
+        },
+    };
+    exits::record_exit(record, who.isa, reason());
 }
 
 /// Words of the classic record that are read: up to vcpu_id in every layout known; user space checks.
@@ -60,55 +76,32 @@ fn field(record: &[u32; RECORD_WORDS], at: u32) -> u32 {
     if index < RECORD_WORDS { record[index] } else { 0 }
 }
 
-/// The arguments of the raw tracepoint, the vCPU's, the isa's and the reason's among them.
-struct Arguments([u64; 3]);
-
-impl Arguments {
-    /// The context can only be read at constant offsets, and reading more arguments than there are is refused when the
-    /// program is attached. So each is read in one place, the third only if it is there.
-    #[inline(always)]
-    fn of(ctx: &RawTracePointContext) -> Self {
-        let third = if globals::EXIT_ARG_REASON.load() != NONE { ctx.arg(2) } else { 0 };
-        Self([ctx.arg(0), ctx.arg(1), third])
-    }
-
-    #[inline(always)]
-    fn at(&self, position: u32) -> u64 {
-        match position {
-            0 => self.0[0],
-            1 => self.0[1],
-            _ => self.0[2],
-        }
-    }
-}
-
 /// The exit reason, from where this kernel keeps it.
 #[inline(always)]
-fn reason(arguments: &Arguments, vcpu: u64, isa: u32) -> u64 {
-    if globals::EXIT_ARG_REASON.load() != NONE {
-        return u64::from(arguments.at(globals::EXIT_ARG_REASON.load()) as u32);
-    }
+fn reason(vcpu: u64, isa: u32) -> u64 {
     // SAFETY: probe reads check the address themselves.
     let code = unsafe {
-        if isa == ISA_SVM && globals::SVM_VMCB.load() != NONE {
-            match bpf_probe_read_kernel((vcpu + u64::from(globals::SVM_VMCB.load())) as *const u64) {
-                // The event truncates the code to 32 bits too, also where the VMCB's is read as 64 (from 7.0).
-                Ok(vmcb) => {
-                    bpf_probe_read_kernel((vmcb + u64::from(globals::VMCB_EXIT_CODE.load())) as *const u32)
-                }
-                Err(error) => Err(error),
+        if isa == ISA_SVM {
+            let (vmcb, exit_code) = (globals::SVM_VMCB.load(), globals::VMCB_EXIT_CODE.load());
+            if vmcb == NONE {
+                return unreadable();
             }
-        } else if isa == ISA_VMX && globals::VMX_EXIT_REASON.load() != NONE {
-            bpf_probe_read_kernel((vcpu + u64::from(globals::VMX_EXIT_REASON.load())) as *const u32)
+            // The event truncates the code to 32 bits too, also where the VMCB's is read as 64 (from 7.0).
+            bpf_probe_read_kernel((vcpu + u64::from(vmcb)) as *const u64)
+                .and_then(|vmcb| bpf_probe_read_kernel((vmcb + u64::from(exit_code)) as *const u32))
         } else {
-            Err(-1)
+            let offset = globals::VMX_EXIT_REASON.load();
+            if isa != ISA_VMX || offset == NONE {
+                return unreadable();
+            }
+            bpf_probe_read_kernel((vcpu + u64::from(offset)) as *const u32)
         }
     };
-    match code {
-        Ok(code) => u64::from(code),
-        Err(_) => {
-            trouble::count(Trouble::UnreadableReason);
-            CODE_UNREADABLE
-        }
-    }
+    code.map_or_else(|_| unreadable(), u64::from)
+}
+
+#[inline(never)]
+fn unreadable() -> u64 {
+    trouble::count(Trouble::UnreadableReason);
+    CODE_UNREADABLE
 }

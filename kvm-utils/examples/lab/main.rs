@@ -2,6 +2,7 @@
 //! need a kernel with KVM.
 
 mod check;
+mod cost;
 mod count;
 mod reference;
 mod registry;
@@ -26,6 +27,8 @@ enum Command {
     Vm(vm::Options),
     /// Run a command and count all exits meanwhile, by reason, with perf events
     Count(count::Options),
+    /// Time one exit, to see what a tracer beside it adds
+    Cost(cost::Options),
     /// Run one test
     Run(registry::RunOptions),
     /// Run every test
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Vm(options) => vm::run(&options),
         Command::Count(options) => count::run(&options),
+        Command::Cost(options) => cost::run(&options),
         Command::Run(options) => registry::run(&options),
         Command::RunAll(options) => registry::run_all(&options),
         Command::List => registry::list(),

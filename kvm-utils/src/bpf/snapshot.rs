@@ -1,7 +1,7 @@
 //! A copy of the counters, taken while the kernel goes on counting.
 
 use kvm_utils_common::{
-    exits::{CELLS, ExitCell},
+    exits::{CELLS, ExitCell, HISTS},
     hist::{BUCKETS, Hist},
     vcpu::{OVERFLOW_SLOT, STATE_FREE, VcpuRecord},
 };
@@ -60,7 +60,7 @@ pub struct Head {
 pub struct CellCopy {
     /// Index of the cell within the record.
     pub index: u32,
-    /// Index into `HISTS`; 0 = none.
+    /// Index of the histogram within the record; 0 = none.
     pub hist: u32,
     /// The event's exit_reason or a pseudo code.
     pub code: u64,
@@ -180,16 +180,18 @@ impl Snapshot {
     }
 }
 
-/// Copies histogram `index`; `None` for 0 (no histogram) and past the end.
+/// Copies histogram `index` of record `slot`; `None` for 0 (no histogram) and past the end.
 #[must_use]
-pub fn read_hist(hists: &Mapped<Hist>, index: u32) -> Option<Box<[u32; BUCKETS]>> {
-    if index == 0 {
+pub fn read_hist(records: &Mapped<VcpuRecord>, slot: u32, index: u32) -> Option<Box<[u32; BUCKETS]>> {
+    if index == 0 || index as usize >= HISTS {
         return None;
     }
-    let hist = hists.get(index)?;
+    let record = records.get(slot)?;
+    // SAFETY: `record` is valid while the map is, and `index` is within its histograms.
+    let hist = unsafe { (&raw const (*record).hists).cast::<Hist>().add(index as usize) };
     let mut copy = Box::new([0; BUCKETS]);
     for (bucket, value) in copy.iter_mut().enumerate() {
-        // SAFETY: `hist` is valid while the map is, `bucket` is within it, and the kernel writes whole words.
+        // SAFETY: `bucket` is within the histogram, and the kernel writes whole words.
         *value = unsafe { (&raw const (*hist).buckets).cast::<u32>().add(bucket).read_volatile() };
     }
     Some(copy)

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use clap::ValueEnum;
-use kvm_utils_common::config::{EXIT_RECORD_BYTES, NONE};
+use kvm_utils_common::config::{EXIT_RECORD_BYTES, NONE, mode};
 
 use super::{
     layout::{BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, ReasonAt, files::SYS_KERNEL_BTF},
@@ -29,6 +29,8 @@ pub type Globals = Vec<(&'static str, u32)>;
 pub struct Resolved {
     /// Which.
     pub source: Source,
+    /// Switches, [`mode`].
+    pub mode: u32,
     /// Where things lie.
     pub globals: Globals,
     /// Why it is not the preferred one.
@@ -71,17 +73,12 @@ pub enum SourceError {
 ///
 /// See [`SourceError`].
 pub fn resolve(choice: SourceChoice) -> Result<Resolved, SourceError> {
-    let events = kvm_events()?;
-    let raw = || raw_globals(Path::new(SYS_KERNEL_BTF));
+    // Raw tracepoints need no tracefs.
+    let raw = || raw(Path::new(SYS_KERNEL_BTF));
     match choice {
-        SourceChoice::Raw => {
-            Ok(Resolved { source: Source::Raw, globals: raw().map_err(SourceError::Raw)?, fallback: None })
-        }
-        SourceChoice::Tracepoint => classic(&events, None),
-        SourceChoice::Auto => match raw() {
-            Ok(globals) => Ok(Resolved { source: Source::Raw, globals, fallback: None }),
-            Err(error) => classic(&events, Some(error.to_string())),
-        },
+        SourceChoice::Raw => raw().map_err(SourceError::Raw),
+        SourceChoice::Tracepoint => classic(&kvm_events()?, None),
+        SourceChoice::Auto => raw().or_else(|error| classic(&kvm_events()?, Some(error.to_string()))),
     }
 }
 
@@ -95,6 +92,7 @@ fn classic(events: &Path, fallback: Option<String>) -> Result<Resolved, SourceEr
     };
     Ok(Resolved {
         source: Source::Tracepoint,
+        mode: 0,
         globals: classic_globals(&format("kvm_exit")?, &format("kvm_entry")?)?,
         fallback,
     })
@@ -121,16 +119,21 @@ fn kvm_events() -> Result<std::path::PathBuf, SourceError> {
     Err(if mounted { SourceError::NoEvent("kvm_exit") } else { SourceError::NoTracefs })
 }
 
-fn raw_globals(btf: &Path) -> Result<Globals, LayoutError> {
+fn raw(btf: &Path) -> Result<Resolved, LayoutError> {
     let layout = ExitLayout::find(&BtfFiles::read(btf)?)?;
-    let entry_vcpu = layout
-        .entry_vcpu
-        .ok_or_else(|| LayoutError::UnknownPrototype { event: "kvm_entry", arguments: Vec::new() })?;
+    let unknown = |event| LayoutError::UnknownPrototype { event, arguments: Vec::new() };
+    // The forms that the programs can read; see kvm-utils-ebpf/src/hook.
+    let by_value = match (layout.exit.reason, layout.exit.vcpu, layout.exit.isa) {
+        (None, 0, 1) => 0,
+        (Some(0), 1, 2) => mode::REASON_BY_VALUE,
+        _ => return Err(unknown("kvm_exit")),
+    };
+    let entry_second = match layout.entry_vcpu {
+        Some(0) => 0,
+        Some(1) => mode::ENTRY_VCPU_SECOND,
+        _ => return Err(unknown("kvm_entry")),
+    };
     let mut globals = vec![
-        ("EXIT_ARG_VCPU", layout.exit.vcpu),
-        ("EXIT_ARG_ISA", layout.exit.isa),
-        ("EXIT_ARG_REASON", layout.exit.reason.unwrap_or(NONE)),
-        ("ENTRY_ARG_VCPU", entry_vcpu),
         ("VCPU_KVM", layout.vcpu.kvm),
         ("VCPU_ID", layout.vcpu.vcpu_id),
         ("VCPU_STAT_EXITS", layout.vcpu.stat_exits.unwrap_or(NONE)),
@@ -142,7 +145,7 @@ fn raw_globals(btf: &Path) -> Result<Globals, LayoutError> {
         globals.push(("SVM_VMCB", vmcb));
         globals.push(("VMCB_EXIT_CODE", exit_code));
     }
-    Ok(globals)
+    Ok(Resolved { source: Source::Raw, mode: by_value | entry_second, globals, fallback: None })
 }
 
 fn classic_globals(exit: &str, entry: &str) -> Result<Globals, SourceError> {

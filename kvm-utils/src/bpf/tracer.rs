@@ -9,8 +9,7 @@ use aya::{
     programs::{KProbe, ProgramError, RawTracePoint, TracePoint},
 };
 use kvm_utils_common::{
-    config::{TROUBLES, Trouble},
-    hist::Hist,
+    config::{TROUBLES, Trouble, mode},
     vcpu::{IGNORED_SLOT, Slot, VcpuRecord},
 };
 
@@ -46,12 +45,12 @@ impl Source {
 pub struct Settings {
     /// How to learn who and why.
     pub source: Source,
-    /// Names and values of the programs' globals that describe this kernel; see kvm-utils-ebpf/src/globals.rs.
+    /// Switches that describe this kernel: [`mode`].
+    pub mode: u32,
+    /// Names and values of the other globals that do; see kvm-utils-ebpf/src/globals.rs.
     pub layout: Vec<(&'static str, u32)>,
-    /// Records for vCPUs, besides the overflow record.
+    /// Records for vCPUs, besides the overflow record; each takes 92 KB of kernel memory.
     pub max_vcpus: u32,
-    /// Exit reasons per vCPU that have a histogram.
-    pub max_reasons: u32,
     /// Processes to count, as seen from here; empty = all.
     pub tgids: Vec<u32>,
     /// vCPU ids to count; empty = all.
@@ -90,6 +89,12 @@ pub enum TracerError {
         #[source]
         source: Box<ProgramError>,
     },
+    /// Raw tracepoints need a kprobe beside them.
+    #[error(
+        "the kernel cannot tell when it destroys a vCPU, without which a new one at the same address would be taken for \
+         it: no kprobe on {VCPU_DESTROY_SYMBOL} ({0}); use --source tracepoint"
+    )]
+    NoDestroyHook(#[source] Box<ProgramError>),
     /// A map of the object is not as this tool knows it.
     #[error("the eBPF object has no usable {0}: the build is inconsistent, rebuild with `cargo xtask ebpf`")]
     Object(&'static str),
@@ -118,10 +123,7 @@ pub struct Tracer {
     ebpf: Ebpf,
     source: Source,
     records: Mapped<VcpuRecord>,
-    hists: Mapped<Hist>,
     trouble: Mapped<u64>,
-    max_reasons: u32,
-    destroy_hook: Result<(), String>,
     keys: StdHashMap<u32, u64>,
 }
 
@@ -135,10 +137,9 @@ impl Tracer {
     /// See [`TracerError`]. Nothing stays attached.
     pub fn start(settings: &Settings) -> Result<Self, TracerError> {
         raise_memlock_limit();
-        let (mut ebpf, destroy_hook) = load_with_destroy_hook(settings)?;
+        let mut ebpf = load(settings)?;
         let slots = settings.max_vcpus + 1;
         let records = mapped(&ebpf, "VCPUS", slots)?;
-        let hists = mapped(&ebpf, "HISTS", hists_for(settings))?;
         let trouble = mapped(&ebpf, "TROUBLE", TROUBLES)?;
         fill_filters(&mut ebpf, settings)?;
         let mut free = queue(&mut ebpf)?;
@@ -147,6 +148,8 @@ impl Tracer {
         }
         match settings.source {
             Source::Raw => {
+                // First, or a vCPU could be gone before anybody is told.
+                attach_destroy(&mut ebpf)?;
                 attach_raw(&mut ebpf, program::KVM_ENTRY_RAW, "kvm_entry")?;
                 attach_raw(&mut ebpf, program::KVM_EXIT_RAW, "kvm_exit")?;
             }
@@ -155,16 +158,7 @@ impl Tracer {
                 attach_tracepoint(&mut ebpf, program::KVM_EXIT_TP, "kvm_exit")?;
             }
         }
-        Ok(Self {
-            ebpf,
-            source: settings.source,
-            records,
-            hists,
-            trouble,
-            max_reasons: settings.max_reasons,
-            destroy_hook,
-            keys: StdHashMap::new(),
-        })
+        Ok(Self { ebpf, source: settings.source, records, trouble, keys: StdHashMap::new() })
     }
 
     /// How exits are learned of.
@@ -173,13 +167,10 @@ impl Tracer {
         self.source
     }
 
-    /// Whether the kernel tells when it destroys a vCPU, or why not.
-    ///
-    /// # Errors
-    ///
-    /// The reason, for people.
-    pub fn destroy_hook(&self) -> Result<(), &str> {
-        self.destroy_hook.as_ref().map(|()| ()).map_err(String::as_str)
+    /// Whether the kernel tells when it destroys a vCPU.
+    #[must_use]
+    pub fn tells_of_ends(&self) -> bool {
+        self.source == Source::Raw
     }
 
     /// Copies all counters.
@@ -192,10 +183,10 @@ impl Tracer {
         }
     }
 
-    /// The histograms.
+    /// The records, for reading histograms.
     #[must_use]
-    pub fn hists(&self) -> &Mapped<Hist> {
-        &self.hists
+    pub fn records(&self) -> &Mapped<VcpuRecord> {
+        &self.records
     }
 
     /// A counter of what could not be accounted for; see [`Trouble`].
@@ -273,12 +264,6 @@ impl Tracer {
             // has been given it.
             unsafe { record.write_bytes(0, 1) };
         }
-        for hist in slot * self.max_reasons..(slot + 1) * self.max_reasons {
-            if let Some(hist) = self.hists.get(hist) {
-                // SAFETY: as above; these histograms belong to that record.
-                unsafe { hist.write_bytes(0, 1) };
-            }
-        }
         queue(&mut self.ebpf)?.push(slot, 0).map_err(|e| map_error("FREE_VCPUS", e))
     }
 }
@@ -291,35 +276,14 @@ struct PodSlot(Slot);
 // SAFETY: two u32 without padding; any bytes are valid.
 unsafe impl aya::Pod for PodSlot {}
 
-fn hists_for(settings: &Settings) -> u32 {
-    (settings.max_vcpus + 1) * settings.max_reasons
-}
-
-/// Loads the object. Where the kernel can tell of a vCPU's end a vCPU is known by its address alone; elsewhere the
-/// programs are loaded such that they compare the process as well.
-fn load_with_destroy_hook(settings: &Settings) -> Result<(Ebpf, Result<(), String>), TracerError> {
-    if settings.source == Source::Tracepoint {
-        return Ok((
-            load(settings, true)?,
-            Err("classic tracepoints do not show which vCPU is meant".to_owned()),
-        ));
+fn load(settings: &Settings) -> Result<Ebpf, TracerError> {
+    let mut mode = settings.mode;
+    for (bit, on) in [
+        (mode::FILTER_TGIDS, !settings.tgids.is_empty()),
+        (mode::FILTER_VCPU_IDS, !settings.vcpu_ids.is_empty()),
+    ] {
+        mode |= if on { bit } else { 0 };
     }
-    let mut ebpf = load(settings, false)?;
-    match attach_destroy(&mut ebpf) {
-        Ok(()) => Ok((ebpf, Ok(()))),
-        Err(error) => {
-            drop(ebpf);
-            Ok((load(settings, true)?, Err(error.to_string())))
-        }
-    }
-}
-
-fn load(settings: &Settings, check_process: bool) -> Result<Ebpf, TracerError> {
-    let mut globals: Vec<(&'static str, u32)> = settings.layout.clone();
-    globals.push(("HISTS_PER_VCPU", settings.max_reasons));
-    globals.push(("FILTER_TGIDS", u32::from(!settings.tgids.is_empty())));
-    globals.push(("FILTER_VCPU_IDS", u32::from(!settings.vcpu_ids.is_empty())));
-    globals.push(("CHECK_PROCESS", u32::from(check_process)));
     let (dev, ino) = settings.pid_namespace.unwrap_or((0, 0));
 
     let mut loader = EbpfLoader::new();
@@ -327,11 +291,11 @@ fn load(settings: &Settings, check_process: bool) -> Result<Ebpf, TracerError> {
     loader.btf(None);
     loader
         .map_max_entries("VCPUS", settings.max_vcpus + 1)
-        .map_max_entries("HISTS", hists_for(settings))
         .map_max_entries("FREE_VCPUS", settings.max_vcpus)
         // vCPUs that the filters leave out have an entry as well.
         .map_max_entries("SLOTS", settings.max_vcpus.saturating_mul(4).max(4096));
-    for (name, value) in &globals {
+    loader.override_global("MODE", &mode, true);
+    for (name, value) in &settings.layout {
         loader.override_global(name, value, true);
     }
     loader.override_global("PIDNS_DEV", &dev, true).override_global("PIDNS_INO", &ino, true);
@@ -381,9 +345,7 @@ fn attach_destroy(ebpf: &mut Ebpf) -> Result<(), TracerError> {
     let name = program::VCPU_DESTROY;
     let program: &mut KProbe = get(ebpf, name)?;
     program.load().map_err(|e| TracerError::Program { program: name, source: Box::new(e) })?;
-    program
-        .attach(VCPU_DESTROY_SYMBOL, 0)
-        .map_err(|e| TracerError::Attach { target: VCPU_DESTROY_SYMBOL, source: Box::new(e) })?;
+    program.attach(VCPU_DESTROY_SYMBOL, 0).map_err(|e| TracerError::NoDestroyHook(Box::new(e)))?;
     Ok(())
 }
 

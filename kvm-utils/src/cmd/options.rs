@@ -17,9 +17,6 @@ pub enum Output {
     Csv,
 }
 
-/// A Linux guest makes 10 to 20 kinds of exits in its life.
-pub const DEFAULT_REASONS: u32 = 24;
-
 /// What to trace, for how long, and how to show it.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
@@ -65,9 +62,6 @@ pub struct Common {
     /// Room for this many vCPUs at a time (default: four times what there are, at least 64)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub max_vcpus: Option<u32>,
-    /// Exit reasons per vCPU that get percentiles
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_REASONS, value_parser = clap::value_parser!(u32).range(1..=255))]
-    pub max_reasons: u32,
 }
 
 /// Parses `500ms`, `2s`, `1m`, `1.5s`; at least a millisecond, at most 366 days.

@@ -6,7 +6,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
-use super::trace::base_settings;
+use super::trace::{base_settings, start};
 use crate::{
     bpf::source::SourceChoice,
     decode::ExitReason,
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let mut settings = base_settings(args.source)?;
     settings.tgids = vec![std::process::id()];
-    let mut trace = Session::start(&settings, Select::default(), None).map_err(Failure::host)?;
+    let mut trace = start(args.source, &mut settings, &Select::default(), None)?;
     let findings = check(&mut trace)?;
     let silent = findings.summary.proof.counted == 0;
     let mut out = std::io::stdout().lock();

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    options::{Common, DEFAULT_REASONS, Output},
+    options::{Common, Output},
     printer::Printer,
 };
 use crate::{
@@ -52,7 +52,7 @@ async fn trace(common: &Common, sort: &str) -> anyhow::Result<ExitCode> {
     let select = select(common, &mut settings)?;
     let incomparable = (!common.vcpus.is_empty())
         .then(|| "KVM keeps it per VM, and --vcpu counts only some of its vCPUs".to_owned());
-    let mut session = Session::start(&settings, select, incomparable).map_err(host_error)?;
+    let mut session = start(common.source, &mut settings, &select, incomparable.as_deref())?;
     eprintln!("kvm-utils: attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus);
 
     let order = Order { sort: sort.to_owned(), top: common.top.map(|n| n as usize) };
@@ -93,6 +93,27 @@ async fn trace(common: &Common, sort: &str) -> anyhow::Result<ExitCode> {
         printer.show(&summary)?;
     }
     Ok(verdict(common, &summary))
+}
+
+/// Starts a session; where raw tracepoints turn out not to suffice, with classic ones, unless raw ones are demanded.
+pub(super) fn start(
+    choice: SourceChoice,
+    settings: &mut Settings,
+    select: &Select,
+    incomparable: Option<&str>,
+) -> Result<Session, Failure> {
+    let begin =
+        |settings: &Settings| Session::start(settings, select.clone(), incomparable.map(str::to_owned));
+    match begin(settings) {
+        Err(error @ TracerError::NoDestroyHook(_)) if choice == SourceChoice::Auto => {
+            eprintln!("kvm-utils: using classic tracepoints: {error}");
+            let classic = base_settings(SourceChoice::Tracepoint)?;
+            (settings.source, settings.mode, settings.layout) =
+                (classic.source, classic.mode, classic.layout);
+            begin(settings).map_err(host_error)
+        }
+        result => result.map_err(host_error),
+    }
 }
 
 /// The processes of `--pid` are gone, and the last of their vCPUs has been accounted for.
@@ -158,9 +179,9 @@ pub(super) fn base_settings(choice: SourceChoice) -> Result<Settings, Failure> {
         .map_err(|e| Failure::host(format!("cannot read /proc/self/ns/pid: {e}; is /proc mounted?")))?;
     Ok(Settings {
         source: resolved.source,
+        mode: resolved.mode,
         layout: resolved.globals,
         max_vcpus: LEAST_VCPUS,
-        max_reasons: DEFAULT_REASONS,
         tgids: Vec::new(),
         vcpu_ids: Vec::new(),
         pid_namespace: (!own.is_initial()).then_some((own.dev, own.ino)),
@@ -171,7 +192,6 @@ fn settings(common: &Common) -> Result<Settings, Failure> {
     let settings = base_settings(common.source)?;
     Ok(Settings {
         max_vcpus: common.max_vcpus.unwrap_or(settings.max_vcpus),
-        max_reasons: common.max_reasons,
         vcpu_ids: common.vcpus.clone(),
         ..settings
     })

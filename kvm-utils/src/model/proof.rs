@@ -19,7 +19,7 @@ pub struct Proof {
     pub in_progress: u64,
     /// Exits of vCPUs that found no record (raise `--max-vcpus`): counted per reason, not per vCPU.
     pub vcpus_full: u64,
-    /// (vCPU, reason) pairs without percentiles because no histogram was left (raise `--max-histograms`).
+    /// (vCPU, reason) pairs without percentiles because no histogram was left.
     pub histograms_full: u64,
     /// Exits whose reason could not be read.
     pub unreadable: u64,

@@ -69,7 +69,6 @@ pub struct Session {
     /// Records of vCPUs that are not wanted, to be cleared at the next opportunity.
     dropped: HashSet<u32>,
     cost: Cost,
-    notes: Vec<String>,
 }
 
 impl Session {
@@ -88,13 +87,6 @@ impl Session {
         let mut tracer = Tracer::start(settings)?;
         let mut snapshot = Snapshot::default();
         tracer.read(&mut snapshot);
-        let mut notes = Vec::new();
-        if let (Source::Raw, Err(why)) = (tracer.source(), tracer.destroy_hook()) {
-            notes.push(format!(
-                "the kernel does not tell when it destroys a vCPU ({why}): VMs that follow each other in one process \
-                 may be shown as one"
-            ));
-        }
         let mark = |bounds| Mark { bounds, missed: Some(0), trouble: [0; 2] };
         let zero = Ok(Bounds { least: 0, most: 0 });
         Ok(Self {
@@ -111,7 +103,6 @@ impl Session {
             interval_began: mark(zero),
             dropped: HashSet::new(),
             cost: Cost::new(),
-            notes,
         })
     }
 
@@ -165,13 +156,13 @@ impl Session {
     }
 
     fn absorb(&mut self, only_dead: bool) {
-        let hists = self.tracer.hists();
-        self.collection.absorb(&self.snapshot, &|index| read_hist(hists, index), only_dead);
+        let records = self.tracer.records();
+        self.collection.absorb(&self.snapshot, &|slot, hist| read_hist(records, slot, hist), only_dead);
     }
 
     /// Records of vCPUs that will never run again go back.
     fn bury(&mut self) -> Result<(), TracerError> {
-        let told = self.tracer.destroy_hook().is_ok();
+        let told = self.tracer.tells_of_ends();
         let mut gone = Vec::new();
         for head in &self.snapshot.vcpus {
             if head.state == STATE_DEAD {
@@ -293,7 +284,7 @@ impl Session {
             unreadable: now.trouble[1] - began.trouble[1],
             own_cost: self.cost.share(body.counted, interval),
         };
-        let mut notes = self.notes.clone();
+        let mut notes = Vec::new();
         if self.groups.ambiguous() {
             notes.push(
                 "a process runs several VMs, which classic tracepoints do not tell apart: its vCPUs are told apart \

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::bpf::snapshot::{CellCopy, Head, Snapshot};
 
-/// Reads one histogram of the kernel by its index; `None` where there is none.
-pub type ReadHist<'a> = &'a dyn Fn(u32) -> Option<Box<[u32; BUCKETS]>>;
+/// Reads one histogram of the kernel by record and index; `None` where there is none.
+pub type ReadHist<'a> = &'a dyn Fn(u32, u32) -> Option<Box<[u32; BUCKETS]>>;
 
 /// One (vCPU, reason).
 pub struct CellState {
@@ -230,7 +230,7 @@ fn absorb_cell(vcpu: &mut VcpuState, copy: &CellCopy, hists: ReadHist<'_>) {
     state.interval.timed += timed;
     state.interval.total_ns += copy.total_ns.saturating_sub(state.last.total_ns);
     if timed > 0 {
-        match hists(copy.hist) {
+        match hists(vcpu.head.slot, copy.hist) {
             Some(hist) => {
                 let delta = difference(&hist, state.last_hist.as_deref());
                 let more = ExitStats { hist: delta, ..ExitStats::default() };
@@ -341,18 +341,18 @@ mod tests {
     fn a_sleep_across_intervals_is_spread_over_them() {
         let mut c = Collection::new(1000);
         // HLT since 1200, still asleep at 2000.
-        c.absorb(&snapshot(2000, head(1200, STATE_LIVE), 1, &[]), &|_| Some(hist(&[])), false);
+        c.absorb(&snapshot(2000, head(1200, STATE_LIVE), 1, &[]), &|_, _| Some(hist(&[])), false);
         c.close_interval();
         assert_eq!((only(&c).interval.count, only(&c).interval.within_ns), (1, 800));
         c.next_interval();
         // Asleep during the whole of the next.
-        c.absorb(&snapshot(3000, head(1200, STATE_LIVE), 1, &[]), &|_| Some(hist(&[])), false);
+        c.absorb(&snapshot(3000, head(1200, STATE_LIVE), 1, &[]), &|_, _| Some(hist(&[])), false);
         c.close_interval();
         assert_eq!((only(&c).interval.count, only(&c).interval.within_ns), (0, 1000));
         c.next_interval();
         // It woke at 3300.
         let took = [2100];
-        c.absorb(&snapshot(4000, head(0, STATE_LIVE), 1, &took), &|_| Some(hist(&took)), false);
+        c.absorb(&snapshot(4000, head(0, STATE_LIVE), 1, &took), &|_, _| Some(hist(&took)), false);
         c.close_interval();
         let cell = only(&c);
         assert_eq!((cell.interval.timed, cell.interval.total_ns, cell.interval.within_ns), (1, 2100, 300));
@@ -364,12 +364,12 @@ mod tests {
     fn extremes_of_an_interval_are_exact_when_they_are_new_and_estimated_when_not() {
         let mut c = Collection::new(0);
         let first = [100, 5000];
-        c.absorb(&snapshot(10, head(0, STATE_LIVE), 2, &first), &|_| Some(hist(&first)), false);
+        c.absorb(&snapshot(10, head(0, STATE_LIVE), 2, &first), &|_, _| Some(hist(&first)), false);
         c.close_interval();
         assert_eq!((only(&c).interval.min_ns, only(&c).interval.max_ns), (Some(100), Some(5000)));
         c.next_interval();
         let both = [100, 5000, 1000, 9001];
-        c.absorb(&snapshot(20, head(0, STATE_LIVE), 4, &both), &|_| Some(hist(&both)), false);
+        c.absorb(&snapshot(20, head(0, STATE_LIVE), 4, &both), &|_, _| Some(hist(&both)), false);
         c.close_interval();
         let (min, max) = (only(&c).interval.min_ns.unwrap(), only(&c).interval.max_ns.unwrap());
         assert_eq!(max, 9001);
@@ -382,10 +382,10 @@ mod tests {
     fn an_idle_interval_shows_nothing_stale() {
         let mut c = Collection::new(0);
         let s = [100];
-        c.absorb(&snapshot(10, head(0, STATE_LIVE), 1, &s), &|_| Some(hist(&s)), false);
+        c.absorb(&snapshot(10, head(0, STATE_LIVE), 1, &s), &|_, _| Some(hist(&s)), false);
         c.close_interval();
         c.next_interval();
-        c.absorb(&snapshot(20, head(0, STATE_LIVE), 1, &s), &|_| Some(hist(&s)), false);
+        c.absorb(&snapshot(20, head(0, STATE_LIVE), 1, &s), &|_, _| Some(hist(&s)), false);
         c.close_interval();
         assert_eq!(only(&c).interval, ExitStats::default());
     }
@@ -394,12 +394,12 @@ mod tests {
     fn a_dead_vcpu_keeps_its_numbers_and_its_record_can_go_to_another() {
         let mut c = Collection::new(0);
         let s = [100];
-        c.absorb(&snapshot(10, head(3, STATE_DEAD), 2, &s), &|_| Some(hist(&s)), true);
+        c.absorb(&snapshot(10, head(3, STATE_DEAD), 2, &s), &|_, _| Some(hist(&s)), true);
         c.release(1);
         let mut next = snapshot(20, head(0, STATE_LIVE), 1, &s);
         next.vcpus[0].since = 15;
         assert_eq!(c.newcomers(&next).len(), 1);
-        c.absorb(&next, &|_| Some(hist(&s)), false);
+        c.absorb(&next, &|_, _| Some(hist(&s)), false);
         c.close_interval();
         assert_eq!(c.vcpus.len(), 2);
         assert!(c.vcpus[&(1, 5)].ended && !c.vcpus[&(1, 15)].ended);

@@ -121,7 +121,7 @@ pub fn advice(report: &Report, style: &Style) -> Vec<Line> {
     }
     if report.proof.histograms_full > 0 {
         let note = format!(
-            "{} of a vCPU without percentiles, no histogram was left: raise --max-histograms",
+            "{} of a vCPU without percentiles, no histogram was left",
             units::counted(report.proof.histograms_full, "reason", "reasons")
         );
         lines.extend(sentence("note", &note));
