@@ -212,10 +212,10 @@ pub(crate) struct Options {
     /// Count instructions: costs inside repeat to about 1 % (AMD only, one CPU unless --smp says more)
     #[arg(long)]
     icount: bool,
-    /// Use this terminal: a shell, or COMMAND when given. Ctrl-A X ends the lab
+    /// Use this terminal: a shell, or COMMAND when given. Its end ends the lab; so does Ctrl-A X with --vendor amd
     #[arg(long)]
     shell: bool,
-    /// Virtual CPUs of the lab [default: 2, with --icount 1]
+    /// Virtual CPUs of the lab [default: 2, with --icount 1; --vendor intel has 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     smp: Option<u32>,
     /// Memory of the lab in MiB [default: 3072, with --vendor intel 1024]
@@ -247,6 +247,9 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
     }
     if options.icount && options.vendor == Vendor::Intel {
         bail!("--icount is QEMU's and works with --vendor amd only");
+    }
+    if options.vendor == Vendor::Intel && options.smp.is_some_and(|smp| smp > 1) {
+        bail!("the Intel lab has one CPU; --smp works with --vendor amd only");
     }
     let mut output = Output::like_stdout();
     if options.shell {
