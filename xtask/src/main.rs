@@ -2,6 +2,7 @@
 //!
 //! Nothing here is part of what a user runs; the tasks build, boot and check what is.
 
+mod bench;
 mod cleanup;
 mod demo;
 mod ebpf;
@@ -31,6 +32,8 @@ enum Task {
     Ebpf(ebpf::Options),
     /// Check everything: format, lints, unit tests, the eBPF object, and the tests inside the labs
     Test(test::Options),
+    /// Measure what the documents quote: overhead, reading of counters, start
+    Bench(bench::Options),
     /// Watch the exits of a real guest, on this machine's KVM or else in the lab
     Demo,
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Task::Lab(options) => lab::main(options),
         Task::Ebpf(options) => ebpf::main(&options),
         Task::Test(options) => test::main(options),
+        Task::Bench(options) => bench::main(&options),
         Task::Demo => demo::main(),
     });
     match result {

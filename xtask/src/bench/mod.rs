@@ -1,0 +1,139 @@
+//! `cargo xtask bench`: the figures that the documents quote. Nothing here passes or fails.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::lab::packages::{self, Need};
+use crate::lab::{Lab, Output, Request, Suite};
+use crate::project::Project;
+use crate::release::{self, Release};
+use crate::{process, ui};
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Instructions added to one exit and entry, by kvm-utils and by others
+    Overhead,
+    /// Reading the counters of 4,096 vCPUs
+    Snapshot,
+    /// Time to attach, memory, size of the program
+    Start,
+}
+
+/// Options of `cargo xtask bench`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// What to measure; everything if not given
+    #[arg(value_enum)]
+    what: Vec<What>,
+    /// The Debian suite whose kernel to measure on
+    #[arg(long, value_enum, default_value_t)]
+    suite: Suite,
+}
+
+/// In the lab with instruction counting an instruction takes so long.
+const NS_PER_INSTRUCTION: f64 = 2.0;
+
+/// Rows of the overhead table: the name that overhead.sh prints, and what it is.
+const TRACERS: [(&str, &str); 5] = [
+    ("empty", "two empty raw tracepoint programs"),
+    ("raw", "kvm-utils exits, raw tracepoints"),
+    ("tracepoint", "kvm-utils exits, classic tracepoints"),
+    ("perf-stat", "perf stat -e kvm:kvm_exit -e kvm:kvm_entry"),
+    ("perf-kvm-record", "perf kvm stat record"),
+];
+
+/// The tracer that kvm-utils is held against.
+const PERF: Need = Need::new("perf", "linux-perf");
+
+/// `cargo xtask bench`.
+pub(crate) fn main(options: &Options) -> Result<ExitCode> {
+    let all = [What::Overhead, What::Snapshot, What::Start];
+    let what = if options.what.is_empty() { &all[..] } else { &options.what };
+    let release = release::build(&Project::locate()?)?;
+    let lab = Lab::open()?;
+    for what in what {
+        match what {
+            What::Overhead => overhead(&lab, &release, options.suite)?,
+            What::Snapshot => snapshot(&release)?,
+            What::Start => start(&lab, &release, options.suite)?,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a script in the lab and gives the lines that it means for us: a word and a number.
+fn script(
+    lab: &Lab,
+    release: &Release,
+    text: &str,
+    request: Request,
+) -> Result<(String, Vec<(String, f64)>)> {
+    let env = [("KVM_UTILS", &release.kvm_utils), ("LAB", &release.lab)];
+    let env = env.map(|(name, path)| (name.to_owned(), path.to_string_lossy().into_owned())).to_vec();
+    let command = ["/bin/bash", "-c", text].map(OsString::from).to_vec();
+    let mut lines = Vec::new();
+    let mut output = Output::Lines(&mut |line| {
+        match line.rsplit_once(' ').map(|(name, value)| (name.to_owned(), value.trim().parse::<f64>())) {
+            Some((name, Ok(value))) => {
+                ui::step(line);
+                lines.push((name, value));
+            }
+            _ => println!("{line}"),
+        }
+        Ok(())
+    });
+    let outcome = lab.run(&Request { command, env, ..request }, &mut output)?;
+    if outcome.status != 0 {
+        bail!("the measurement failed (exit status {})", outcome.status);
+    }
+    Ok((outcome.kernel, lines))
+}
+
+fn overhead(lab: &Lab, release: &Release, suite: Suite) -> Result<()> {
+    ui::step("counting the instructions that tracers add to one WRMSR exit; a few minutes");
+    packages::ensure(&[PERF])?;
+    let request =
+        Request { suite, icount: true, smp: 1, timeout: Duration::from_secs(30 * 60), ..Request::default() };
+    let (kernel, lines) = script(lab, release, include_str!("overhead.sh"), request)?;
+    let costs: BTreeMap<String, f64> = lines
+        .into_iter()
+        .filter_map(|(name, ns)| Some((name.strip_prefix("cost ")?.to_owned(), ns)))
+        .collect();
+    let none = costs.get("none").context("the cost without a tracer is missing")?;
+    println!("\nInstructions per WRMSR exit and entry, Linux {kernel}, kvm_amd, one instruction per 2 ns");
+    println!("{:52} {:>8.0}", "the exit itself", none / NS_PER_INSTRUCTION);
+    for (name, what) in TRACERS {
+        let with = costs.get(name).with_context(|| format!("the cost with {name} is missing"))?;
+        println!("{what:52} {:>+8.0}", (with - none) / NS_PER_INSTRUCTION);
+    }
+    Ok(())
+}
+
+fn snapshot(release: &Release) -> Result<()> {
+    let program = release.lab.with_file_name("snapshot");
+    print!("\n{}", process::capture(&mut Command::new(&program))?);
+    Ok(())
+}
+
+fn start(lab: &Lab, release: &Release, suite: Suite) -> Result<()> {
+    let request = Request { suite, ..Request::default() };
+    let (kernel, lines) = script(lab, release, include_str!("start.sh"), request)?;
+    let least = |name: &str| {
+        let values = lines.iter().filter(|(n, _)| n == name).map(|(_, value)| *value);
+        values.min_by(f64::total_cmp).with_context(|| format!("{name} is missing"))
+    };
+    let size = std::fs::metadata(&release.kvm_utils)?.len();
+    println!(
+        "\nStart to attached, fastest of five, Linux {kernel} under emulation: {:.0} ms",
+        least("start")? / 1e3
+    );
+    println!("Memory of the process (VmHWM): {:.1} MiB", least("rss")? / 1024.0);
+    println!("Size of the static program: {:.1} MiB", size as f64 / f64::from(1 << 20));
+    Ok(())
+}
