@@ -14,7 +14,7 @@ mod intel;
 mod kernel;
 pub(crate) mod l2;
 mod mirror;
-mod packages;
+pub(crate) mod packages;
 mod port_e9;
 mod script;
 mod vmlinux;
