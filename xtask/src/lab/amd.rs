@@ -57,7 +57,7 @@ pub(crate) fn run(lab: &Lab, request: &Request, output: &mut Output<'_>) -> Resu
     }
     let what = match (end, verdict) {
         (End::TimedOut, _) => {
-            format!("killed after {}: the command did not end", ui::elapsed(request.timeout))
+            format!("was killed after {}: the command did not end", ui::elapsed(request.timeout))
         }
         (End::Exited(_), Some(Err(why))) => why,
         (End::Exited(status), _) if status.success() => "died before the command ended".into(),
@@ -114,6 +114,8 @@ fn qemu(request: &Request, kernel: &Kernel, run: &RunDir, image: &Path) -> Comma
     // QEMU reads a doubled comma as one.
     let console = run.path().join("console").to_string_lossy().replace(',', ",,");
     qemu.args(["-chardev", &format!("file,id=console,path={console}"), "-serial", "chardev:console"]);
-    qemu.args(["-chardev", "stdio,id=command,signal=off", "-serial", "chardev:command"]);
+    // The multiplexer brings Ctrl-A X.
+    let mux = if request.interactive { "on" } else { "off" };
+    qemu.args(["-chardev", &format!("stdio,id=command,signal=off,mux={mux}"), "-serial", "chardev:command"]);
     qemu
 }

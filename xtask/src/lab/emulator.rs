@@ -157,7 +157,7 @@ pub(crate) fn tail(console: &[u8], lines: usize) -> String {
         }
         tail.push_back(format!("  {}", line.trim_end()));
     }
-    Vec::from(tail).join("\n")
+    if tail.is_empty() { "  (nothing)".to_owned() } else { Vec::from(tail).join("\n") }
 }
 
 /// Removes terminal control sequences (ECMA-48: ESC, and CSI up to its final byte) and control characters.
@@ -228,6 +228,7 @@ mod tests {
     #[test]
     fn the_tail_is_plain_text() {
         let console = b"\x1b[2J\x1b[1;1HSeaBIOS\r\n\r\n[ 1.0] one\r\n[ 2.0] \x1b[31mtwo\x1b[0m\r\n";
+        assert_eq!(tail(b"\r\n", 2), "  (nothing)");
         assert_eq!(tail(console, 2), "  [ 1.0] one\n  [ 2.0] two");
     }
 }

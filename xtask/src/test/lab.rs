@@ -54,19 +54,34 @@ struct Results {
     vendor: Vendor,
     suite: Suite,
     tests: Vec<(String, String)>,
+    /// What the running test has printed.
+    details: Vec<String>,
     done: bool,
 }
 
 impl Results {
     fn new(vendor: Vendor, suite: Suite) -> Self {
-        Self { vendor, suite, tests: Vec::new(), done: false }
+        Self { vendor, suite, tests: Vec::new(), details: Vec::new(), done: false }
     }
 
-    fn read(&mut self, line: &str) {
-        if let Some((name, verdict)) = line.strip_prefix("lab-test ").and_then(|rest| rest.split_once(' ')) {
-            self.tests.push((name.to_owned(), verdict.to_owned()));
+    /// Reads one line and returns the lines to show: a test's verdict, after its details if it failed.
+    fn read(&mut self, line: &str) -> Vec<String> {
+        let Some((name, verdict)) = line.strip_prefix("lab-test ").and_then(|rest| rest.split_once(' '))
+        else {
+            if line == DONE {
+                self.done = true;
+            } else {
+                self.details.push(line.to_owned());
+            }
+            return Vec::new();
+        };
+        self.tests.push((name.to_owned(), verdict.to_owned()));
+        let mut shown = std::mem::take(&mut self.details);
+        if !verdict.starts_with("FAILED") {
+            shown.clear();
         }
-        self.done |= line == DONE;
+        shown.push(format!("{}/{} {name} {verdict}", self.vendor, self.suite));
+        shown
     }
 
     /// Counts; `end` is the lab's kernel and the program's exit status.
@@ -107,7 +122,9 @@ mod tests {
 
     fn results(output: &str) -> Results {
         let mut results = Results::new(Vendor::Amd, Suite::Bookworm);
-        output.lines().for_each(|line| results.read(line));
+        for line in output.lines() {
+            results.read(line);
+        }
         results
     }
 
@@ -123,6 +140,14 @@ mod tests {
         assert_eq!(tally.to_string(), "2 passed, 1 failed, 1 skipped");
         assert_eq!(tally.failed, [("amd/6.1/b".to_owned(), "3 != 4: really (2.0 s)".to_owned())]);
         assert_eq!(tally.skipped, [("amd/6.1/c".to_owned(), "no module BTF (0.0 s)".to_owned())]);
+    }
+
+    #[test]
+    fn the_details_of_a_failure_are_shown() {
+        let mut results = results("noise\n");
+        assert_eq!(results.read("lab-test a ok (0.1 s)"), ["amd/bookworm a ok (0.1 s)"]);
+        assert!(results.read("counted 3").is_empty());
+        assert_eq!(results.read("lab-test b FAILED: 3"), ["counted 3", "amd/bookworm b FAILED: 3"]);
     }
 
     #[test]
