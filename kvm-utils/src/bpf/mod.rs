@@ -1,6 +1,8 @@
 //! Everything that speaks to the kernel's BPF side.
 
 pub mod caps;
+pub mod cause;
+pub mod hook;
 pub mod layout;
 pub mod mapped;
 pub mod object;

@@ -11,7 +11,7 @@ use std::{
 
 use cost::Cost;
 use kvm_utils_common::{config::Trouble, vcpu::STATE_DEAD};
-use witness::{Bounds, Witness, between};
+use witness::{Bounds, Reading, Vms, Witness, between};
 
 use crate::{
     bpf::{
@@ -26,7 +26,7 @@ use crate::{
         rows::{COLUMNS, Code},
     },
     host::{self, names},
-    model::{Host, KvmStat, Proof, Report},
+    model::{Host, Proof, Report},
 };
 
 /// Which VMs a run is about, beyond what the programs filter themselves.
@@ -39,16 +39,25 @@ pub struct Select {
 }
 
 impl Select {
-    fn wants(&self, pid: u32, name: &str) -> bool {
+    /// Whether the VM of this name in this process is wanted.
+    #[must_use]
+    pub fn wants(&self, pid: u32, name: &str) -> bool {
         self.names.is_empty()
             || self.pids.contains(&pid)
             || self.names.iter().any(|n| n == name || (names::is_glob(n) && names::matches_glob(n, name)))
     }
 }
 
+/// VMs that ended are listed in the summary up to this number, so that a host on which VMs come and go does not fill
+/// our memory; the numbers of the others are kept in the totals.
+const LISTED_VMS: usize = 1000;
+
 /// What the counters said when an interval began.
 struct Mark {
+    /// KVM's statistic since the run began, of all its VMs.
     bounds: Result<Bounds, String>,
+    /// The same, of the VMs that had not ended when the interval began.
+    interval_bounds: Result<Bounds, String>,
     missed: Option<u64>,
     trouble: [u64; 2],
 }
@@ -68,6 +77,8 @@ pub struct Session {
     interval_began: Mark,
     /// Records of vCPUs that are not wanted, to be cleared at the next opportunity.
     dropped: HashSet<u32>,
+    /// VMs that ended and are not listed any more.
+    unlisted: u64,
     cost: Cost,
 }
 
@@ -87,7 +98,12 @@ impl Session {
         let mut tracer = Tracer::start(settings)?;
         let mut snapshot = Snapshot::default();
         tracer.read(&mut snapshot);
-        let mark = |bounds| Mark { bounds, missed: Some(0), trouble: [0; 2] };
+        let mark = |bounds: Result<Bounds, String>| Mark {
+            interval_bounds: bounds.clone(),
+            bounds,
+            missed: Some(0),
+            trouble: [0; 2],
+        };
         let zero = Ok(Bounds { least: 0, most: 0 });
         Ok(Self {
             collection: Collection::new(snapshot.time_ns),
@@ -102,6 +118,7 @@ impl Session {
             run_began: mark(zero.clone()),
             interval_began: mark(zero),
             dropped: HashSet::new(),
+            unlisted: 0,
             cost: Cost::new(),
         })
     }
@@ -210,10 +227,9 @@ impl Session {
     ///
     /// If the kernel refuses to change a map.
     pub fn interval(&mut self, order: &Order) -> Result<Report, TracerError> {
-        let mark = self.copy()?;
+        let (mark, readings) = self.copy()?;
         let report = self.report(Scope::Interval, &mark, order);
-        self.collection.next_interval();
-        self.interval_began = mark;
+        self.next_interval(mark, &readings);
         Ok(report)
     }
 
@@ -223,14 +239,35 @@ impl Session {
     ///
     /// If the kernel refuses to change a map.
     pub fn interval_counts(&mut self) -> Result<BTreeMap<Code, u64>, TracerError> {
-        let mark = self.copy()?;
+        let (mark, readings) = self.copy()?;
         let mut counts = BTreeMap::new();
         for cell in self.collection.vcpus.values().flat_map(|vcpu| vcpu.cells.values()) {
             *counts.entry(cell.code).or_default() += cell.interval.count;
         }
-        self.collection.next_interval();
-        self.interval_began = mark;
+        self.next_interval(mark, &readings);
         Ok(counts)
+    }
+
+    /// Begins the next interval at `mark`, which `readings` of KVM's statistic belong to.
+    fn next_interval(&mut self, mark: Mark, readings: &[Reading; 2]) {
+        self.collection.next_interval();
+        for vm in &mut self.groups.vms {
+            let mut vcpus = vm.vcpus.iter().filter_map(|(key, _)| self.collection.vcpus.get(key));
+            vm.settled = vcpus.all(|vcpu| vcpu.ended);
+        }
+        while let Some(vm) = self.groups.remove_settled(LISTED_VMS) {
+            self.witness.forget(&vm, &self.collection);
+            self.unlisted += 1;
+            for (key, _) in &vm.vcpus {
+                self.collection.fold(*key);
+            }
+        }
+        let interval_bounds = self.bounds(Vms::Unsettled, readings);
+        self.interval_began = Mark { interval_bounds, ..mark };
+    }
+
+    fn bounds(&self, which: Vms, readings: &[Reading; 2]) -> Result<Bounds, String> {
+        self.witness.bounds(&self.collection, &self.groups, which, &readings[0], &readings[1])
     }
 
     /// Reports the whole run so far.
@@ -239,20 +276,21 @@ impl Session {
     ///
     /// If the kernel refuses to change a map.
     pub fn summary(&mut self, order: &Order) -> Result<Report, TracerError> {
-        let mark = self.copy()?;
+        let (mark, _) = self.copy()?;
         Ok(self.report(Scope::Run, &mark, order))
     }
 
     /// Copies everything, with KVM's statistic right before and right after.
-    fn copy(&mut self) -> Result<Mark, TracerError> {
+    fn copy(&mut self) -> Result<(Mark, [Reading; 2]), TracerError> {
         let before = self.witness.read();
         self.tracer.read(&mut self.snapshot);
-        let after = self.witness.read();
+        let readings = [before, self.witness.read()];
         self.admit()?;
         self.absorb(false);
         self.collection.close_interval();
         let mark = Mark {
-            bounds: self.witness.bounds(&self.collection, &self.groups, &before, &after),
+            bounds: self.bounds(Vms::All, &readings),
+            interval_bounds: self.bounds(Vms::Unsettled, &readings),
             missed: self.tracer.missed(),
             trouble: [
                 self.tracer.trouble(Trouble::HistogramsFull),
@@ -260,7 +298,7 @@ impl Session {
             ],
         };
         self.bury()?;
-        Ok(mark)
+        Ok((mark, readings))
     }
 
     fn report(&self, scope: Scope, now: &Mark, order: &Order) -> Report {
@@ -274,7 +312,10 @@ impl Session {
         let proof = Proof {
             source: self.tracer.source().name(),
             counted: body.counted,
-            kvm_stat: self.kvm_stat(began, now),
+            kvm_stat: match scope {
+                Scope::Interval => between(&began.interval_bounds, &now.interval_bounds),
+                Scope::Run => between(&began.bounds, &now.bounds),
+            },
             missed: since(now.missed, began.missed),
             unpaired: body.unpaired,
             entries_without_exit: body.entries_without_exit,
@@ -285,6 +326,9 @@ impl Session {
             own_cost: self.cost.share(body.counted, interval),
         };
         let mut notes = Vec::new();
+        if scope == Scope::Run && self.unlisted > 0 {
+            notes.push(format!("{} VMs that ended earlier are in the totals only", self.unlisted));
+        }
         if self.groups.ambiguous() {
             notes.push(
                 "a process runs several VMs, which classic tracepoints do not tell apart: its vCPUs are told apart \
@@ -311,10 +355,6 @@ impl Session {
             vms: body.vms,
             totals: body.totals,
         }
-    }
-
-    fn kvm_stat(&self, began: &Mark, now: &Mark) -> KvmStat {
-        between(&began.bounds, &now.bounds)
     }
 
     /// Whether every VM seen so far has ended; `None` before the first.

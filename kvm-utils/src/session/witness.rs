@@ -10,7 +10,7 @@ use crate::{
     bpf::snapshot::Head,
     drilldown::exits::{
         collect::{Collection, is_overflow},
-        group::Groups,
+        group::{Groups, VmGroup},
     },
     host,
     model::KvmStat,
@@ -28,7 +28,14 @@ pub struct Bounds {
     pub most: u64,
 }
 
-type Reading = Result<BTreeMap<u32, host::kvm_stat::ProcessExits>, String>;
+impl Bounds {
+    fn plus(self, other: Self) -> Self {
+        Self { least: self.least + other.least, most: self.most + other.most }
+    }
+}
+
+/// KVM's counts per process, or why there are none.
+pub type Reading = Result<BTreeMap<u32, host::kvm_stat::ProcessExits>, String>;
 
 /// Keeps what KVM said when the run began.
 pub struct Witness {
@@ -36,6 +43,17 @@ pub struct Witness {
     baseline: Reading,
     /// What the statistic cannot be compared with, and why.
     incomparable: Option<String>,
+    /// Exits of VMs that ended and are not listed any more.
+    forgotten: Result<Bounds, String>,
+}
+
+/// Which VMs to add up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vms {
+    /// All of the run.
+    All,
+    /// Those that had not ended when the interval began.
+    Unsettled,
 }
 
 impl Witness {
@@ -45,7 +63,7 @@ impl Witness {
     pub fn new(root: &host::SysRoot, initial_pidns: bool, incomparable: Option<String>) -> Self {
         let mut stat = host::KvmStat::new(root, initial_pidns);
         let baseline = stat.all().map_err(|e| e.to_string());
-        Self { stat, baseline, incomparable }
+        Self { stat, baseline, incomparable, forgotten: Ok(Bounds { least: 0, most: 0 }) }
     }
 
     /// Reads the statistic now.
@@ -54,6 +72,12 @@ impl Witness {
             return Ok(BTreeMap::new());
         }
         self.stat.all().map_err(|e| e.to_string())
+    }
+
+    /// Keeps the count of a VM that is about to be taken out of the list.
+    pub fn forget(&mut self, vm: &VmGroup, collection: &Collection) {
+        let sum = self.forgotten.clone().and_then(|sum| Ok(sum.plus(ended_vm(vm, collection)?)));
+        self.forgotten = sum;
     }
 
     /// Exits of the VMs in `groups` since the beginning. `before` and `after` were read right before and right after
@@ -66,6 +90,7 @@ impl Witness {
         &self,
         collection: &Collection,
         groups: &Groups,
+        which: Vms,
         before: &Reading,
         after: &Reading,
     ) -> Result<Bounds, String> {
@@ -77,8 +102,12 @@ impl Witness {
         }
         let baseline = self.baseline.as_ref().map_err(Clone::clone)?;
         let (before, after) = (before.as_ref().map_err(Clone::clone)?, after.as_ref().map_err(Clone::clone)?);
-        let mut bounds = Bounds { least: 0, most: 0 };
-        let processes: BTreeSet<u32> = groups.vms.iter().map(|vm| vm.tgid).collect();
+        let mut bounds = match which {
+            Vms::All => self.forgotten.clone()?,
+            Vms::Unsettled => Bounds { least: 0, most: 0 },
+        };
+        let vms = || groups.vms.iter().filter(|vm| which == Vms::All || !vm.settled);
+        let processes: BTreeSet<u32> = vms().map(|vm| vm.tgid).collect();
         for tgid in processes {
             let then = baseline.get(&tgid);
             let living = |now: Option<&host::kvm_stat::ProcessExits>| -> (u64, usize) {
@@ -92,7 +121,7 @@ impl Witness {
             };
             let (low, vms_before) = living(before.get(&tgid));
             let (high, vms_after) = living(after.get(&tgid));
-            let of_process = groups.vms.iter().filter(|vm| vm.tgid == tgid);
+            let of_process = vms().filter(|vm| vm.tgid == tgid);
             let (mut alive, mut ended) = (0, Bounds { least: 0, most: 0 });
             for vm in of_process {
                 let vcpus: Vec<_> =
@@ -105,12 +134,7 @@ impl Witness {
                     bounds.most += moving;
                     continue;
                 }
-                for vcpu in vcpus {
-                    let of_vcpu = at_end(&vcpu.head)
-                        .ok_or_else(|| format!("{} ended before its count could be read", vm.name))?;
-                    ended.least += of_vcpu.least;
-                    ended.most += of_vcpu.most;
-                }
+                ended = ended.plus(ended_vm(vm, collection)?);
             }
             // A VM that has not run yet is listed by KVM and not known to us; one that is about to end the other way
             // round. Only the second spoils the sum.
@@ -122,6 +146,14 @@ impl Witness {
         }
         Ok(bounds)
     }
+}
+
+/// What KVM counted for a VM whose vCPUs the kernel destroyed.
+fn ended_vm(vm: &VmGroup, collection: &Collection) -> Result<Bounds, String> {
+    let vcpus = vm.vcpus.iter().filter_map(|(key, _)| collection.vcpus.get(key));
+    vcpus.map(|vcpu| at_end(&vcpu.head)).try_fold(Bounds { least: 0, most: 0 }, |sum, of_vcpu| {
+        Ok(sum.plus(of_vcpu.ok_or_else(|| format!("{} ended before its count could be read", vm.name))?))
+    })
 }
 
 fn in_motion(head: &Head, now_ns: u64) -> bool {

@@ -97,6 +97,8 @@ pub struct Collection {
     pub vcpus: HashMap<VcpuKey, VcpuState>,
     /// Which vCPU holds a record now.
     holders: HashMap<u32, VcpuKey>,
+    /// Exits of the run whose vCPUs are forgotten.
+    pub folded: BTreeMap<Code, ExitStats>,
     /// Beginning of the interval, monotonic ns.
     pub began_ns: u64,
     /// Time of the last copy, monotonic ns.
@@ -171,6 +173,13 @@ impl Collection {
     pub fn discard(&mut self, slot: u32) {
         if let Some(key) = self.holders.remove(&slot) {
             self.vcpus.remove(&key);
+        }
+    }
+
+    /// Forgets a vCPU that ended before the interval began; its numbers stay in the run's.
+    pub fn fold(&mut self, key: VcpuKey) {
+        for cell in self.vcpus.remove(&key).into_iter().flat_map(|vcpu| vcpu.cells.into_values()) {
+            self.folded.entry(cell.code).or_default().add(&cell.run());
         }
     }
 
@@ -406,6 +415,20 @@ mod tests {
         assert_eq!(only(&c).interval.count, 2);
         // The exit that never ends is not taken for one that goes on.
         assert_eq!(only(&c).interval.within_ns, 100);
+    }
+
+    #[test]
+    fn a_forgotten_vcpu_stays_in_the_run() {
+        let mut c = Collection::new(0);
+        let s = [100];
+        c.absorb(&snapshot(10, head(3, STATE_DEAD), 2, &s), &|_, _| Some(hist(&s)), true);
+        c.release(1);
+        c.close_interval();
+        c.next_interval();
+        c.fold((1, 5));
+        assert!(c.vcpus.is_empty());
+        let folded = &c.folded[&Code { isa: 2, code: 0x78 }];
+        assert_eq!((folded.count, folded.timed, folded.total_ns), (2, 1, 100));
     }
 
     #[test]

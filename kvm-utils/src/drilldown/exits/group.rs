@@ -24,6 +24,8 @@ pub struct VmGroup {
     pub vcpus: Vec<(VcpuKey, u32)>,
     /// End of the vCPU that ended first, monotonic ns.
     until: Option<u64>,
+    /// It ended before the interval began: nothing of it can change any more.
+    pub settled: bool,
 }
 
 /// All VMs seen, in the order of their appearance.
@@ -54,6 +56,7 @@ impl Groups {
                 vmm,
                 vcpus: Vec::new(),
                 until: None,
+                settled: false,
             });
             self.vms.len() - 1
         });
@@ -70,6 +73,15 @@ impl Groups {
                 vm.until = Some(vm.until.map_or(until_ns, |until| until.min(until_ns)));
             }
         }
+    }
+
+    /// Takes out the VM that ended longest ago, once there are more than `most`.
+    pub fn remove_settled(&mut self, most: usize) -> Option<VmGroup> {
+        if self.vms.len() <= most {
+            return None;
+        }
+        let oldest = self.vms.iter().position(|vm| vm.settled)?;
+        Some(self.vms.remove(oldest))
     }
 
     /// Whether two vCPUs of one VM have the same id, which happens where VMs of one process cannot be told apart.
@@ -146,6 +158,18 @@ mod tests {
         let mut groups = Groups::default();
         groups.join(&head(1, 0xa, 0, 1), name);
         assert_eq!(groups.join(&head(2, 0xa, 0, 2), name), 1);
+    }
+
+    #[test]
+    fn only_settled_vms_leave_the_list_and_only_when_it_is_too_long() {
+        let mut groups = Groups::default();
+        for slot in 1..=3 {
+            groups.join(&head(slot, u64::from(slot) << 8, 0, u64::from(slot)), name);
+        }
+        groups.vms[1].settled = true;
+        assert!(groups.remove_settled(3).is_none());
+        assert_eq!(groups.remove_settled(2).unwrap().vcpus, [((2, 2), 0)]);
+        assert!(groups.remove_settled(1).is_none(), "the others live");
     }
 
     #[test]

@@ -86,7 +86,10 @@ pub fn body(
         isa: None,
         by_code: Vec::new(),
     };
-    let mut totals = ByCode::new();
+    let mut totals = match scope {
+        Scope::Interval => ByCode::new(),
+        Scope::Run => collection.folded.clone(),
+    };
     let mut wall_ns = 0;
     for group in &groups.vms {
         let vcpus: Vec<VcpuNumbers<'_>> = group

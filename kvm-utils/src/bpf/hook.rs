@@ -1,0 +1,29 @@
+//! Where the programs attach. One file of kvm-utils-ebpf/src/hook for each.
+
+use super::object::program;
+
+/// A place in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// The tracepoint kvm:kvm_exit.
+    KvmExit,
+    /// The tracepoint kvm:kvm_entry.
+    KvmEntry,
+    /// The function kvm_arch_vcpu_destroy.
+    VcpuDestroy,
+}
+
+impl Hook {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::KvmExit, Self::KvmEntry, Self::VcpuDestroy];
+
+    /// The programs that can be attached there; which of them depends on the source.
+    #[must_use]
+    pub const fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::KvmExit => &[program::KVM_EXIT_RAW, program::KVM_EXIT_TP],
+            Self::KvmEntry => &[program::KVM_ENTRY_RAW, program::KVM_ENTRY_TP],
+            Self::VcpuDestroy => &[program::VCPU_DESTROY],
+        }
+    }
+}
