@@ -1,6 +1,10 @@
-//! Which exit code an error means.
+//! Which exit code an error means, and how it reaches a person.
 
-use std::process::ExitCode;
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 /// 1: a check that was asked for failed (selftest, `--strict`).
 pub const CHECK_FAILED: u8 = 1;
@@ -22,7 +26,7 @@ pub struct Failure {
 /// What a person reads: a sentence, or an error's.
 pub struct Message(String);
 
-impl<T: std::fmt::Display> From<T> for Message {
+impl<T: Display> From<T> for Message {
     fn from(text: T) -> Self {
         Self(text.to_string())
     }
@@ -45,13 +49,24 @@ impl Failure {
     }
 }
 
+/// Writes a line to standard error, if anybody listens there: that nobody does is no reason to end.
+pub fn say(text: impl Display) {
+    let _ = writeln!(io::stderr(), "kvm-utils: {text}");
+}
+
+/// Whether messages shall have everything in them that a developer may want to see (`KVM_UTILS_DEBUG=1`).
+#[must_use]
+pub fn debugging() -> bool {
+    std::env::var_os("KVM_UTILS_DEBUG").is_some_and(|value| !value.is_empty() && value != "0")
+}
+
 /// Whether an error is a closed pipe, which is no error: the reader has seen enough.
 #[must_use]
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// The exit code for an error that reached the edge.

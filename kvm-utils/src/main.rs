@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             if !error::is_closed_pipe(&error) {
-                eprintln!("kvm-utils: {error:#}");
+                error::say(format_args!("{error:#}"));
             }
             error::exit_code(&error)
         }

@@ -12,6 +12,7 @@ mod fires;
 mod hooks;
 mod item;
 mod kvm;
+mod obstacle;
 mod privileges;
 mod syscalls;
 mod verdict;
@@ -19,8 +20,9 @@ mod verdict;
 use std::time::Duration;
 
 pub use answers::{Answer, Answers, HOOKS};
-pub use fires::Fires;
+pub use fires::{Fires, fired_during};
 pub use item::{Group, Item, Support};
+pub use obstacle::obstacle;
 pub use verdict::{Blocker, Verdict};
 
 use super::tracer::Source;

@@ -9,11 +9,12 @@ use super::{
     layout::{BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, ReasonAt, files::SYS_KERNEL_BTF},
     tracer::Source,
 };
+use crate::error::debugging;
 
 /// What `--source` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SourceChoice {
-    /// Raw tracepoints where the kernel's BTF allows, else classic ones
+    /// Raw tracepoints where BTF tells the offsets, else classic ones
     Auto,
     /// Raw tracepoints or nothing
     Raw,
@@ -42,7 +43,8 @@ pub struct Resolved {
 pub enum SourceError {
     /// No tracefs.
     #[error(
-        "tracefs is not mounted, so there are no KVM tracepoints to see: mount -t tracefs tracefs /sys/kernel/tracing"
+        "tracefs is not mounted, without which exits cannot be seen on this kernel; mount it: \
+         mount -t tracefs tracefs /sys/kernel/tracing"
     )]
     NoTracefs,
     /// tracefs may not be read.
@@ -63,8 +65,13 @@ pub enum SourceError {
         reason: String,
     },
     /// Raw tracepoints were demanded.
-    #[error("raw tracepoints cannot be used: {0}")]
+    #[error("raw tracepoints cannot be used: {}; leave out --source raw: classic ones work as well", told(.0))]
     Raw(#[source] LayoutError),
+}
+
+/// One line, or all there is to say.
+fn told(error: &LayoutError) -> String {
+    if debugging() { error.to_string() } else { error.brief() }
 }
 
 /// Finds the source that `choice` asks for.
@@ -78,7 +85,7 @@ pub fn resolve(choice: SourceChoice) -> Result<Resolved, SourceError> {
     match choice {
         SourceChoice::Raw => raw().map_err(SourceError::Raw),
         SourceChoice::Tracepoint => classic(&kvm_events()?, None),
-        SourceChoice::Auto => raw().or_else(|error| classic(&kvm_events()?, Some(error.to_string()))),
+        SourceChoice::Auto => raw().or_else(|error| classic(&kvm_events()?, Some(told(&error)))),
     }
 }
 

@@ -14,6 +14,7 @@ use kvm_utils_common::{
 };
 
 use super::{
+    cause::cause,
     mapped::Mapped,
     object::{OBJECT, VCPU_DESTROY_SYMBOL, program},
     prog_info::{self, RunTime},
@@ -64,12 +65,12 @@ pub struct Settings {
 pub enum TracerError {
     /// The object could not be loaded as a whole: maps, mostly.
     #[error(
-        "the kernel refused the eBPF maps: {0:#}; this needs root, or CAP_BPF and CAP_PERFMON, and enough memory for \
-         --max-vcpus: `kvm-utils caps` tells which"
+        "the kernel refused the eBPF maps: {}; this needs root, or CAP_BPF and CAP_PERFMON, and enough memory for \
+         --max-vcpus: `kvm-utils caps` tells which", cause(.0.as_ref())
     )]
     Load(#[source] Box<EbpfError>),
     /// A program was refused.
-    #[error("the kernel refused the eBPF program {program}: {source}; `kvm-utils caps` tells why")]
+    #[error("the kernel refused the eBPF program {program}: {}; `kvm-utils caps` tells why", cause(.source.as_ref()))]
     Program {
         /// Its name.
         program: &'static str,
@@ -79,8 +80,8 @@ pub enum TracerError {
     },
     /// A program could not be attached.
     #[error(
-        "cannot attach to {target}: {source}; is KVM's vendor module (kvm_intel or kvm_amd) loaded? \
-         `kvm-utils caps` tells what is there"
+        "cannot attach to {target}: {}; is KVM's vendor module (kvm_intel or kvm_amd) loaded? \
+         `kvm-utils caps` tells what is there", cause(.source.as_ref())
     )]
     Attach {
         /// Tracepoint or function.
@@ -92,7 +93,8 @@ pub enum TracerError {
     /// Raw tracepoints need a kprobe beside them.
     #[error(
         "the kernel cannot tell when it destroys a vCPU, without which a new one at the same address would be taken for \
-         it: no kprobe on {VCPU_DESTROY_SYMBOL} ({0}); use --source tracepoint"
+         it: no kprobe on {VCPU_DESTROY_SYMBOL} ({}); use --source tracepoint",
+        cause(.0.as_ref())
     )]
     NoDestroyHook(#[source] Box<ProgramError>),
     /// A map of the object is not as this tool knows it.
@@ -108,7 +110,7 @@ pub enum TracerError {
         source: io::Error,
     },
     /// A map could not be changed.
-    #[error("cannot update {map}: {source}")]
+    #[error("cannot update {map}: {}; this is a defect, please report it", cause(.source.as_ref()))]
     Map {
         /// Name of the map.
         map: &'static str,

@@ -21,18 +21,26 @@ use crate::{
 /// Output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// For people
     Table,
-    /// One document.
+    /// One document
     Json,
 }
 
-/// Shows what this host can do for kvm-utils and why not, with remedies. Exits with 0 if `exits` can run, else with 3.
-/// Loads and attaches small programs for a moment; changes nothing.
+/// Show what this host can do, why not, and what to do about it
+///
+/// Asks the kernel by loading and attaching small programs for a moment; changes nothing. Run this first on a new
+/// host.
 #[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  kvm-utils caps             a table with remedies
+  kvm-utils caps --watch 5s  watch longer whether running guests make exits
+  kvm-utils caps -o json     for a program
+
+Exit codes: 0 `kvm-utils exits` can run here, 2 usage, 3 it cannot.")]
 pub struct Args {
     /// Output format
-    #[arg(short, long, value_enum, default_value = "table")]
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "table")]
     pub output: Output,
     /// How long to watch whether running guests make kvm_exit fire: 500ms, 2s, 1m
     #[arg(long, value_name = "T", default_value = "200ms", value_parser = duration)]

@@ -2,23 +2,36 @@
 
 use std::process::ExitCode;
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, builder::PossibleValuesParser};
 
-use super::{options::Common, trace};
-use crate::{drilldown::exits::rows::COLUMNS, error::Failure};
+use super::{
+    options::{Common, HOW},
+    trace,
+};
+use crate::drilldown::exits::rows::COLUMNS;
 
-/// Count and time every VM exit per VM, vCPU and reason
+/// Count and time every VM exit, per VM, vCPU and reason
+///
+/// Shows the exits of all VMs of this host as they happen: how many, why, and how long the guest was kept out. On a
+/// terminal it refreshes in place, in a pipe it appends. Ctrl-C ends it with a summary.
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "Examples:
-  kvm-utils exits                         all VMs, live; Ctrl-C ends with the summary
-  kvm-utils exits --vm web-1 -d 10s       ten seconds of one VM
-  kvm-utils exits -p 4711 --by vcpu       each vCPU of the VM in process 4711
-  kvm-utils exits -o json -i 5s >> log    one JSON document every five seconds")]
+  kvm-utils exits                              all VMs, live
+  kvm-utils exits --vm web-1 -d 10s            ten seconds of one VM
+  kvm-utils exits -p 4711 --by vcpu            each vCPU of the VM in process 4711
+  kvm-utils exits --vm 'db-*' --wait           VMs by pattern, from their first exit on
+  kvm-utils exits --sort p99_ns --top 5        the five slowest reasons
+  kvm-utils exits -o json -i 5s >>exits.jsonl  a JSON document every five seconds
+  kvm-utils exits -d 1m --summary --strict     a minute as a whole, or exit code 1
+
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
+cannot do it.")]
 pub struct Args {
     #[command(flatten)]
     common: Common,
-    /// Sort by this column: count, time_share, total_ns, p99_ns, max_ns, reason, ...
-    #[arg(long, value_name = "KEY", default_value = "count")]
+    /// Sort rows by this column
+    #[arg(long, value_name = "COLUMN", default_value = "count", help_heading = HOW,
+          value_parser = PossibleValuesParser::new(COLUMNS.iter().map(|column| column.id)))]
     sort: String,
 }
 
@@ -28,14 +41,5 @@ pub struct Args {
 ///
 /// With cause and remedy.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if !COLUMNS.iter().any(|column| column.id == args.sort) {
-        let keys: Vec<&str> = COLUMNS.iter().map(|column| column.id).collect();
-        return Err(Failure::usage(format!(
-            "--sort {}: there is no such column; it is one of {}",
-            args.sort,
-            keys.join(", ")
-        ))
-        .into());
-    }
     trace::run(&args.common, &args.sort)
 }

@@ -5,19 +5,28 @@ pub mod exits;
 pub mod options;
 mod printer;
 pub mod selftest;
+mod silence;
 mod trace;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Trace and time the VM exits of KVM guests from the host.
+/// Trace and time the VM exits of KVM guests from the host
 #[derive(Parser, Debug)]
 #[command(
     version,
     about,
     max_term_width = 100,
-    after_help = "Run `kvm-utils caps` first on a new host, and `kvm-utils selftest` on a new kernel.\n\nExit codes: 0 ok, 1 a check failed, 2 usage, 3 this host cannot do it."
+    after_help = "Examples:
+  kvm-utils caps                     what this host can do: run this first
+  kvm-utils selftest                 whether exits are counted right on this kernel
+  kvm-utils exits                    the exits of all VMs, live; Ctrl-C ends it
+  kvm-utils exits --vm web-1 -d 10s  ten seconds of one VM
+
+Needs root, or CAP_BPF and CAP_PERFMON. `kvm-utils COMMAND --help` tells more.
+
+Exit codes: 0 ok, 1 a check failed, 2 usage, 3 this host cannot do it."
 )]
 pub struct Cli {
     #[command(subcommand)]

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 
 use crate::{bpf::source::SourceChoice, view::By};
 
 /// Output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// For people
     Table,
-    /// One document per interval, one per line.
+    /// A document per interval, each on a line
     Json,
-    /// One line per row.
+    /// A line per VM, vCPU and reason, in each interval
     Csv,
 }
 
@@ -21,47 +21,77 @@ pub enum Output {
 #[derive(Args, Clone, Debug)]
 pub struct Common {
     /// Trace the VMs of this process; may be given several times
-    #[arg(short, long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long = "pid", value_name = "PID", value_parser = pid, help_heading = WHAT)]
     pub pids: Vec<u32>,
     /// Trace the VMs of this name (* and ? are wildcards); may be given several times
-    #[arg(long = "vm", value_name = "NAME")]
+    #[arg(long = "vm", value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), help_heading = WHAT)]
     pub vms: Vec<String>,
     /// Trace only this vCPU id; may be given several times
-    #[arg(long = "vcpu", value_name = "N", value_parser = clap::value_parser!(u32).range(..i64::from(kvm_utils_common::vcpu::MAX_VCPU_IDS)))]
+    #[arg(long = "vcpu", value_name = "N", value_parser = vcpu_id, help_heading = WHAT)]
     pub vcpus: Vec<u32>,
     /// Wait for the VMs named by --vm to start, instead of failing when there are none
-    #[arg(long, requires = "vms")]
+    #[arg(long, requires = "vms", help_heading = WHAT)]
     pub wait: bool,
-    /// What a table's blocks are
-    #[arg(long, value_enum, default_value = "vm")]
-    pub by: By,
     /// Time between reports: 500ms, 2s, 1m
-    #[arg(short, long, value_name = "T", default_value = "1s", value_parser = duration)]
+    #[arg(short, long, value_name = "T", default_value = "1s", value_parser = duration, help_heading = WHEN)]
     pub interval: Duration,
-    /// Stop after this time: 500ms, 10s, 1m
-    #[arg(short, long, value_name = "T", value_parser = duration)]
+    /// Stop after this time: 500ms, 10s, 1m (default: at Ctrl-C)
+    #[arg(short, long, value_name = "T", value_parser = duration, help_heading = WHEN)]
     pub duration: Option<Duration>,
     /// Stop after this number of reports
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "duration")]
-    pub count: Option<u64>,
-    /// Show only the first N rows of each table
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub top: Option<u32>,
-    /// Output format
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Output,
+    #[arg(short = 'n', long, value_name = "N", value_parser = at_least_one, conflicts_with = "duration",
+          help_heading = WHEN)]
+    pub count: Option<u32>,
     /// Report only the whole run, when it ends (with json: as well)
-    #[arg(long)]
+    #[arg(long, help_heading = WHEN)]
     pub summary: bool,
-    /// Fail (exit 1) unless the counts are beyond doubt
-    #[arg(long)]
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "table", help_heading = HOW)]
+    pub output: Output,
+    /// What a table is about
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "vm", help_heading = HOW)]
+    pub by: By,
+    /// Show only the first N rows of each table
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = HOW)]
+    pub top: Option<u32>,
+    /// Exit with 1 unless the counts are beyond doubt
+    #[arg(long, help_heading = TRUST)]
     pub strict: bool,
-    /// How to learn of exits: raw tracepoints with offsets from BTF, or classic tracepoints
-    #[arg(long, value_enum, default_value = "auto")]
+    /// How to learn of exits
+    #[arg(long, value_name = "SOURCE", value_enum, default_value = "auto", help_heading = TRUST)]
     pub source: SourceChoice,
     /// Room for this many vCPUs at a time (default: four times what there are, at least 64)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = TRUST)]
     pub max_vcpus: Option<u32>,
+}
+
+const WHAT: &str = "What to trace";
+const WHEN: &str = "When to report";
+/// How to show it.
+pub const HOW: &str = "How to show it";
+const TRUST: &str = "How to trace";
+
+fn pid(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        // pid_t is signed.
+        Ok(pid) if (1..=i32::MAX as u32).contains(&pid) => Ok(pid),
+        _ => Err("this is no process id; give the number that ps shows, or --vm NAME".to_owned()),
+    }
+}
+
+fn vcpu_id(text: &str) -> Result<u32, String> {
+    let most = kvm_utils_common::vcpu::MAX_VCPU_IDS - 1;
+    text.parse()
+        .ok()
+        .filter(|id| *id <= most)
+        .ok_or_else(|| format!("this is no vCPU id; give a number from 0 to {most}"))
+}
+
+fn at_least_one(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| format!("give a whole number from 1 to {}", u32::MAX))
 }
 
 /// Parses `500ms`, `2s`, `1m`, `1.5s`; at least a millisecond, at most 366 days.
@@ -71,10 +101,10 @@ pub struct Common {
 /// A sentence that says what is expected.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let expected =
-        || format!("{text:?} is no duration: write a number and ms, s, m or h, like 500ms, 2s or 1m");
+        || "this is no duration; write a number and ms, s, m or h, like 500ms, 2s or 1m".to_owned();
     let split = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(|| {
         if text.parse::<f64>().is_ok() {
-            format!("{text:?} has no unit: write {text}s or {text}ms")
+            format!("the unit is missing; write {text}s or {text}ms")
         } else {
             expected()
         }
@@ -92,10 +122,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
     let seconds = number.parse::<f64>().map_err(|_| expected())? * seconds_per_unit;
     if seconds < 0.001 {
-        return Err(format!("{text:?} is too short: the shortest is 1ms"));
+        return Err("too short; the shortest is 1ms".to_owned());
     }
     if seconds > 366.0 * 86400.0 {
-        return Err(format!("{text:?} is too long: the longest is 366 days (8784h)"));
+        return Err("too long; the longest is 366 days (8784h)".to_owned());
     }
     Ok(Duration::from_secs_f64(seconds))
 }

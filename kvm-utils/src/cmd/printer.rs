@@ -2,8 +2,11 @@
 
 use std::io::{self, IsTerminal as _, Stdout, Write as _};
 
+use anyhow::Context as _;
+
 use super::options::{Common, Output};
 use crate::{
+    error::say,
     model::{Report, Verdict},
     view::{self, Frame, Style, live::Size},
 };
@@ -15,6 +18,8 @@ pub struct Printer {
     frame: Frame<Stdout>,
     terminal: bool,
     header_done: bool,
+    /// Notes that were told beside the rows.
+    noted: Vec<String>,
 }
 
 impl Printer {
@@ -35,6 +40,7 @@ impl Printer {
             frame: Frame::new(io::stdout()),
             terminal,
             header_done: false,
+            noted: Vec::new(),
         }
     }
 
@@ -44,6 +50,10 @@ impl Printer {
     ///
     /// Those of standard output.
     pub fn show(&mut self, report: &Report) -> anyhow::Result<()> {
+        self.write(report).context("cannot write to standard output")
+    }
+
+    fn write(&mut self, report: &Report) -> anyhow::Result<()> {
         match self.output {
             Output::Table if self.terminal => self.draw(report)?,
             Output::Table => self.frame.append(&view::table::render(report, &self.style))?,
@@ -63,7 +73,13 @@ impl Printer {
                 // Rows have no place for it.
                 if let Verdict::Doubtful(doubts) = report.proof.verdict() {
                     for doubt in doubts {
-                        eprintln!("kvm-utils: {doubt}");
+                        say(doubt);
+                    }
+                }
+                for note in &report.notes {
+                    if !self.noted.contains(note) {
+                        say(note);
+                        self.noted.push(note.clone());
                     }
                 }
             }

@@ -6,12 +6,16 @@ use clap::{Args as ClapArgs, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
-use super::trace::{base_settings, start};
+use super::trace::{base_settings, blocked, start};
 use crate::{
-    bpf::source::SourceChoice,
+    bpf::{
+        caps::{fired_during, obstacle},
+        source::SourceChoice,
+    },
     decode::ExitReason,
     drilldown::exits::report::Order,
     error::{CHECK_FAILED, Failure, HOST},
+    host::SysRoot,
     model::{Report, Verdict},
     selftest::{Config, Host, Options, PhaseReport, Session as Guest, Vm, expect, plan},
     session::{Select, Session},
@@ -20,26 +24,30 @@ use crate::{
 /// Formats of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// For people.
+    /// For people
     Table,
-    /// One document.
+    /// One document
     Json,
 }
 
-/// Run a small guest that makes a known number of each exit, and check that they are counted
+/// Check on a guest of known exits that each one is counted
+///
+/// Runs a small guest that makes a known number of each exit, and compares with what the tracer counts. Takes a second
+/// or two, and needs /dev/kvm but no disk, network or device. Run this first on a new kernel.
 #[derive(ClapArgs, Debug)]
-#[command(
-    after_help = "Run this first on a new kernel. It takes a second or two, uses /dev/kvm and no disk, network or device.
+#[command(after_help = "Examples:
+  kvm-utils selftest                      expected and counted, side by side
+  kvm-utils selftest --source tracepoint  with classic tracepoints
+  kvm-utils selftest -o json              for a program
 
-Exit codes: 0 every count is exact, 1 one is not, 3 this host cannot do it (no /dev/kvm, no root, or a KVM that
-never fires kvm_exit)."
-)]
+Exit codes: 0 every count is exact, 1 one is not, 2 usage, 3 this host cannot do
+it (no root, no /dev/kvm, or a KVM that never fires kvm_exit).")]
 pub struct Args {
-    /// How to learn of exits: raw tracepoints with offsets from BTF, or classic tracepoints
-    #[arg(long, value_enum, default_value = "auto")]
+    /// How to learn of exits
+    #[arg(long, value_name = "SOURCE", value_enum, default_value = "auto")]
     source: SourceChoice,
     /// Output format
-    #[arg(short, long, value_enum, default_value = "table")]
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "table")]
     output: Output,
 }
 
@@ -71,14 +79,22 @@ struct Findings {
 ///
 /// With cause and remedy.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let Some(blocker) = obstacle(&SysRoot::default()) {
+        return Err(blocked(blocker).0.into());
+    }
     if !Path::new("/dev/kvm").exists() {
         return Err(Failure::host(
-            "there is no /dev/kvm: load kvm_intel or kvm_amd (modprobe), and enable virtualization in the firmware, or \
-             nested virtualization if this machine is a VM itself",
+            "there is no /dev/kvm, without which no guest can be run: in a container, have the device passed in \
+             (--device /dev/kvm); else look into the kernel log (dmesg) for what KVM says",
         )
         .into());
     }
-    let mut settings = base_settings(args.source)?;
+    let mut settings = match base_settings(args.source) {
+        Err(_) if never_fires()? => {
+            return Err(Failure::host(SILENT).into());
+        }
+        settings => settings?,
+    };
     settings.tgids = vec![std::process::id()];
     let mut trace = start(args.source, &mut settings, &Select::default(), None)?;
     let findings = check(&mut trace)?;
@@ -96,6 +112,23 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::from(CHECK_FAILED)
     })
+}
+
+/// Whether a guest of ours runs and kvm_exit does not fire, found out without knowing where anything lies in KVM.
+fn never_fires() -> Result<bool, Failure> {
+    let host = Host::detect();
+    let plan = plan::standard(&host);
+    let run = || -> Result<(), crate::selftest::Error> {
+        let config = Config { fresh_pages: plan.fresh_pages(1), ..Config::default() };
+        let mut guest = Guest::start(Vm::new(&config)?, &plan, Options::default())?;
+        while guest.run_phase()?.is_some() {}
+        Ok(())
+    };
+    match fired_during(run) {
+        Ok((fired, ran)) => ran.map(|()| fired == 0).map_err(Failure::host),
+        // Whatever is the matter, it is not this.
+        Err(_) => Ok(false),
+    }
 }
 
 fn passed(findings: &Findings) -> bool {
@@ -155,8 +188,9 @@ fn compare(trace: &mut Session, host: &Host, report: &PhaseReport) -> Result<exp
 }
 
 /// Why a host that counted nothing is no host for `exits`.
-const SILENT: &str = "This KVM never fires kvm_exit: the guest ran and did its work, and not one event came. It is a KVM \
-that traces no exits (out-of-tree PVM, for one), so `kvm-utils exits` cannot show anything here.";
+const SILENT: &str = "this KVM never fires kvm_exit: the guest ran and did its work, and not one event came. It is a KVM \
+that traces no exits (out-of-tree PVM, for one), so `kvm-utils exits` cannot show anything here; run a KVM that is part \
+of Linux";
 
 fn verdict(findings: &Findings, silent: bool) -> String {
     if silent {
@@ -175,6 +209,10 @@ fn verdict(findings: &Findings, silent: bool) -> String {
 }
 
 fn table(findings: &Findings, silent: bool) -> String {
+    if silent {
+        // Nothing was counted: there is one thing to say, not one for each operation.
+        return format!("{}\n{}\n", origin(findings), verdict(findings, silent));
+    }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["OPERATION", "EXITS AS", "EXPECTED", "COUNTED", ""]);
@@ -204,17 +242,24 @@ fn table(findings: &Findings, silent: bool) -> String {
     for (phase, reason, count) in &findings.unexplained {
         let _ = writeln!(text, "unexplained during {phase}: {count} x {reason}");
     }
+    let mut skipped: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, why) in &findings.skipped {
-        let _ = writeln!(text, "skipped {name}: {why}");
+        skipped.entry(why).or_default().push(name);
+    }
+    for (why, names) in skipped {
+        let _ = writeln!(text, "skipped {}: {why}", names.join(", "));
     }
     if !findings.background.is_empty() {
         let list: Vec<String> = findings.background.iter().map(|(r, n)| format!("{n} x {r}")).collect();
         let _ = writeln!(text, "besides, from the host: {}", list.join(", "));
     }
-    let proof = &findings.summary.proof;
-    let _ = writeln!(text, "source {}, kernel {}", proof.source, findings.summary.host.kernel);
-    let _ = writeln!(text, "{}", verdict(findings, silent));
+    let _ = writeln!(text, "{}\n{}", origin(findings), verdict(findings, silent));
     text
+}
+
+fn origin(findings: &Findings) -> String {
+    let Report { proof, host, .. } = &findings.summary;
+    format!("source {}, kernel {}", proof.source, host.kernel)
 }
 
 fn document(findings: &Findings, silent: bool) -> Value {

@@ -13,14 +13,16 @@ use tokio::{
 use super::{
     options::{Common, Output},
     printer::Printer,
+    silence::Silence,
 };
 use crate::{
     bpf::{
-        source::{self, SourceChoice, SourceError},
+        caps::{Blocker, obstacle},
+        source::{self, SourceChoice},
         tracer::{Settings, TracerError},
     },
     drilldown::exits::report::Order,
-    error::{CHECK_FAILED, Failure},
+    error::{CHECK_FAILED, Failure, say},
     host::{Finder, PidNs, Scan, Scanner, Selectors, SysRoot, find::FindError},
     model::{Report, Verdict},
     session::{Select, Session},
@@ -28,6 +30,9 @@ use crate::{
 
 /// How often records of vCPUs that ended are given back.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
+
+/// An interval shorter than this, the shortest `--interval`, is not worth a report.
+const LEAST_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Room for vCPUs: as many times what there are now, and at least.
 const VCPU_RESERVE: u32 = 4;
@@ -48,12 +53,27 @@ pub fn run(common: &Common, sort: &str) -> anyhow::Result<ExitCode> {
 async fn trace(common: &Common, sort: &str) -> anyhow::Result<ExitCode> {
     // Signals first: one that comes while the programs are being attached must not be lost.
     let mut stop = StopSignals::new()?;
-    let mut settings = settings(common)?;
-    let select = select(common, &mut settings)?;
+    // What was typed is judged before the host is; but without privileges not even that can be judged.
+    let obstacle = obstacle(&SysRoot::default()).map(blocked);
+    if let Some((failure, true)) = obstacle {
+        return Err(failure.into());
+    }
+    let target = target(common)?;
+    if let Some((failure, _)) = obstacle {
+        return Err(failure.into());
+    }
+    let mut settings = Settings {
+        max_vcpus: target.max_vcpus,
+        tgids: target.tgids,
+        vcpu_ids: common.vcpus.clone(),
+        ..base_settings(common.source)?
+    };
+    let select = target.select;
     let incomparable = (!common.vcpus.is_empty())
         .then(|| "KVM keeps it per VM, and --vcpu counts only some of its vCPUs".to_owned());
     let mut session = start(common.source, &mut settings, &select, incomparable.as_deref())?;
-    eprintln!("kvm-utils: attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus);
+    say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
+    let mut silence = Silence::new(common, &settings.tgids, &select);
 
     let order = Order { sort: sort.to_owned(), top: common.top.map(|n| n as usize) };
     let mut printer = Printer::new(common);
@@ -63,32 +83,47 @@ async fn trace(common: &Common, sort: &str) -> anyhow::Result<ExitCode> {
     let mut housekeeping = interval_at((began + HOUSEKEEPING).into(), HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let end = common.duration.map(|d| began + d);
-    let mut reports = 0;
+    let intervals = !common.summary || common.output == Output::Json;
+    let (mut reports, mut reported) = (0_u32, began);
     loop {
         tokio::select! {
             biased;
             () = stop.received() => break,
-            () = at(end) => break,
-            _ = ticks.tick() => {
-                let report = session.interval(&order).map_err(host_error)?;
-                if !common.summary || common.output == Output::Json {
+            // Before the end: an interval that ends with the run is reported.
+            tick = ticks.tick() => {
+                reports += 1;
+                reported = tick.into();
+                let last = common.count == Some(reports) || end.is_some_and(|end| end <= reported);
+                let mut report = session.interval(&order).map_err(host_error)?;
+                silence.note(&mut report, last);
+                if intervals {
                     printer.show(&report)?;
                 }
-                reports += 1;
-                if common.count == Some(reports) {
+                if last {
                     break;
                 }
             }
+            () = at(end) => break,
             _ = housekeeping.tick() => {
                 session.housekeep().map_err(host_error)?;
                 if !common.pids.is_empty() && common.vms.is_empty() && selected_ended(common, &session) {
-                    eprintln!("kvm-utils: the VM has ended");
+                    say("the VM has ended");
                     break;
                 }
             }
         }
     }
-    let summary = session.summary(&order).map_err(host_error)?;
+    // Where no summary follows an interval that was cut short would be lost.
+    if intervals && common.output != Output::Table && common.count != Some(reports) {
+        let rest = Instant::now().saturating_duration_since(reported);
+        if end.is_none_or(|end| end > reported) && rest >= LEAST_INTERVAL {
+            let mut report = session.interval(&order).map_err(host_error)?;
+            silence.note(&mut report, true);
+            printer.show(&report)?;
+        }
+    }
+    let mut summary = session.summary(&order).map_err(host_error)?;
+    silence.note(&mut summary, true);
     if common.output == Output::Table || common.summary {
         printer.show(&summary)?;
     }
@@ -106,7 +141,7 @@ pub(super) fn start(
         |settings: &Settings| Session::start(settings, select.clone(), incomparable.map(str::to_owned));
     match begin(settings) {
         Err(error @ TracerError::NoDestroyHook(_)) if choice == SourceChoice::Auto => {
-            eprintln!("kvm-utils: using classic tracepoints: {error}");
+            say(format_args!("using classic tracepoints: {error}"));
             let classic = base_settings(SourceChoice::Tracepoint)?;
             (settings.source, settings.mode, settings.layout) =
                 (classic.source, classic.mode, classic.layout);
@@ -136,7 +171,7 @@ fn verdict(common: &Common, summary: &Report) -> ExitCode {
     match summary.proof.verdict() {
         Verdict::Doubtful(doubts) if common.strict => {
             for doubt in doubts {
-                eprintln!("kvm-utils: --strict: {doubt}");
+                say(format_args!("--strict: {doubt}"));
             }
             ExitCode::from(CHECK_FAILED)
         }
@@ -168,12 +203,9 @@ impl StopSignals {
 
 /// Settings that count every vCPU, through the source that `choice` asks for.
 pub(super) fn base_settings(choice: SourceChoice) -> Result<Settings, Failure> {
-    let resolved = source::resolve(choice).map_err(|error| match error {
-        SourceError::Raw(_) => Failure::host(format!("{error}, or --source auto")),
-        error => Failure::host(error),
-    })?;
+    let resolved = source::resolve(choice).map_err(Failure::host)?;
     if let Some(why) = &resolved.fallback {
-        eprintln!("kvm-utils: using classic tracepoints, raw ones cannot be used: {why}");
+        say(format_args!("using classic tracepoints, raw ones cannot be used: {why}"));
     }
     let own = PidNs::own(&SysRoot::default().proc())
         .map_err(|e| Failure::host(format!("cannot read /proc/self/ns/pid: {e}; is /proc mounted?")))?;
@@ -188,33 +220,42 @@ pub(super) fn base_settings(choice: SourceChoice) -> Result<Settings, Failure> {
     })
 }
 
-fn settings(common: &Common) -> Result<Settings, Failure> {
-    let settings = base_settings(common.source)?;
-    Ok(Settings {
-        max_vcpus: common.max_vcpus.unwrap_or(settings.max_vcpus),
-        vcpu_ids: common.vcpus.clone(),
-        ..settings
-    })
+/// Says what keeps this process from tracing, and whether that is a matter of privileges.
+pub(super) fn blocked(blocker: Blocker) -> (Failure, bool) {
+    let Blocker { item, why, remedy } = blocker;
+    let unprivileged = item == "privileges";
+    let what = if unprivileged { "" } else { "there is no KVM to trace: " };
+    (Failure::host(format!("{what}{why}; {remedy}")), unprivileged)
+}
+
+/// What a run is about.
+struct Target {
+    /// Room for vCPUs.
+    max_vcpus: u32,
+    /// What the programs can select themselves.
+    tgids: Vec<u32>,
+    /// What they cannot.
+    select: Select,
 }
 
 /// Finds the VMs that are asked for, lets the programs filter where that is possible, and fits the maps to the host.
-fn select(common: &Common, settings: &mut Settings) -> Result<Select, Failure> {
+fn target(common: &Common) -> Result<Target, Failure> {
     let proc = SysRoot::default().proc();
     let scan: Scan =
         Scanner::new(proc.clone()).scan().map_err(|e| Failure::host(format!("cannot look for VMs: {e}")))?;
-    if common.max_vcpus.is_none() {
+    let max_vcpus = common.max_vcpus.unwrap_or_else(|| {
         let found = u32::try_from(scan.vcpu_count()).unwrap_or(u32::MAX);
-        settings.max_vcpus = found.saturating_mul(VCPU_RESERVE).clamp(LEAST_VCPUS, MOST_VCPUS.max(found));
-    }
+        found.saturating_mul(VCPU_RESERVE).clamp(LEAST_VCPUS, MOST_VCPUS.max(found))
+    });
     let selectors = Selectors { pids: common.pids.clone(), names: common.vms.clone() };
     if selectors.is_empty() {
-        return Ok(Select::default());
+        return Ok(Target { max_vcpus, tgids: Vec::new(), select: Select::default() });
     }
     let found = Finder::new(selectors).resolve(&scan, &proc);
     for error in found.errors {
         let wait = common.wait && matches!(error, FindError::NoName { .. });
         if wait {
-            eprintln!("kvm-utils: {error}; waiting for it");
+            say(format_args!("{error}; waiting for it"));
         } else if error.needs_privileges() {
             return Err(Failure::host(error));
         } else if matches!(error, FindError::NoName { .. }) {
@@ -225,10 +266,11 @@ fn select(common: &Common, settings: &mut Settings) -> Result<Select, Failure> {
     }
     let patterns = common.vms.iter().any(|name| crate::host::names::is_glob(name));
     if common.wait || patterns {
-        return Ok(Select { pids: common.pids.clone(), names: common.vms.clone() });
+        let select = Select { pids: common.pids.clone(), names: common.vms.clone() };
+        return Ok(Target { max_vcpus, tgids: Vec::new(), select });
     }
-    settings.tgids = found.vms.iter().map(|vm| vm.pid).collect();
-    Ok(Select::default())
+    let tgids = found.vms.iter().map(|vm| vm.pid).collect();
+    Ok(Target { max_vcpus, tgids, select: Select::default() })
 }
 
 fn host_error(error: TracerError) -> Failure {

@@ -100,6 +100,18 @@ impl Answers {
         Self { raw_program: Answer::No(errno), ..Self::uniform(&not_asked) }
     }
 
+    /// Asks only whether programs can be loaded. Raises this process's RLIMIT_MEMLOCK as far as it may.
+    #[must_use]
+    pub fn ask_programs(root: &SysRoot) -> Self {
+        if !root.is_live() {
+            return Self::uniform(&Answer::NotAsked("these are not the running kernel's files".to_owned()));
+        }
+        let memory_limit = raise_memory_limit();
+        let raw_program = Answer::of(syscalls::load(ProgramType::RawTracepoint, &syscalls::nothing()));
+        let not_asked = Answer::NotAsked("nobody asked".to_owned());
+        Self { raw_program, memory_limit, ..Self::uniform(&not_asked) }
+    }
+
     /// Asks the kernel. Raises this process's RLIMIT_MEMLOCK as far as it may.
     #[must_use]
     pub fn ask(root: &SysRoot) -> Self {

@@ -54,7 +54,7 @@ impl Layout {
     }
 }
 
-/// The error without its advice: there is one advice for all.
+/// Without advice: there is one advice for all.
 fn short(error: &LayoutError, modules: &Modules) -> String {
     if let LayoutError::NoVendor { .. } = error
         && let [other] = modules.vendors.as_slice()
@@ -62,12 +62,7 @@ fn short(error: &LayoutError, modules: &Modules) -> String {
     {
         return format!("where {} keeps the exit reason is not known", other.name);
     }
-    let text = error.to_string();
-    let end = ["; use --source", "; if the module", "; without the BTF"]
-        .into_iter()
-        .filter_map(|advice| text.find(advice))
-        .min();
-    text[..end.unwrap_or(text.len())].split_whitespace().collect::<Vec<_>>().join(" ")
+    error.brief()
 }
 
 /// What helps where BTF is missing.

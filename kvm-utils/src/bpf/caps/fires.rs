@@ -5,6 +5,7 @@
 //! events that nothing but an exit can cause.
 
 use std::{
+    io,
     os::fd::OwnedFd,
     thread,
     time::{Duration, Instant},
@@ -131,6 +132,18 @@ pub(super) fn watch(root: &SysRoot, window: Duration) -> Fires {
     let after = stat.host_exits();
     let exits = before.ok().zip(after.ok());
     judge(exit.count(), exits, vcpus, others.count(), began.elapsed())
+}
+
+/// How often kvm_exit fires while `work` is done, on the whole host, and what `work` gives. It needs nothing of the
+/// kernel but the raw tracepoint.
+///
+/// # Errors
+///
+/// Why kvm_exit cannot be watched; `work` is then not done.
+pub fn fired_during<T>(work: impl FnOnce() -> T) -> io::Result<(u64, T)> {
+    let exit = Counter::start(&[c"kvm_exit"]).map_err(io::Error::from_raw_os_error)?;
+    let done = work();
+    Ok((exit.count(), done))
 }
 
 /// What it means that within a time kvm_exit fired `count` times and other events `others` times, while KVM's own

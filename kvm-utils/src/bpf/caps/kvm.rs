@@ -119,7 +119,7 @@ fn common(modules: &Modules) -> Item {
     Item::new(Group::Kvm, "kvm_module", "kvm", support, detail)
 }
 
-fn vendor(root: &SysRoot, modules: &Modules) -> Item {
+pub(super) fn vendor(root: &SysRoot, modules: &Modules) -> Item {
     let found: Vec<String> =
         modules.vendors.iter().map(|module| format!("{}, {}", module.name, how(module))).collect();
     let known = |module: &Module| ["kvm_intel", "kvm_amd"].contains(&module.name.as_str());

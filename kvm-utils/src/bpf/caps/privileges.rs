@@ -92,6 +92,11 @@ pub(super) fn items(root: &SysRoot, answers: &Answers, initial_pidns: Option<boo
     ]
 }
 
+/// What this process may do, alone.
+pub(super) fn own(root: &SysRoot, answers: &Answers) -> Item {
+    privileges(Process::read(root).as_ref(), answers)
+}
+
 fn privileges(process: Option<&Process>, answers: &Answers) -> Item {
     let item =
         |support, detail: String| Item::new(Group::Process, "privileges", "privileges", support, detail);

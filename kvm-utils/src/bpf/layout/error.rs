@@ -131,3 +131,19 @@ pub enum LayoutError {
         svm: Box<LayoutError>,
     },
 }
+
+impl LayoutError {
+    /// What is missing, in one line and without advice.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        if let Self::NoVendor { .. } = self {
+            return "this kernel's BTF does not say where its KVM keeps the exit reason".to_owned();
+        }
+        let text = self.to_string();
+        let end = ["; use --source", "; if the module", "; without the BTF"]
+            .into_iter()
+            .filter_map(|advice| text.find(advice))
+            .min();
+        text[..end.unwrap_or(text.len())].split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}

@@ -31,14 +31,21 @@ pub(super) fn render(caps: &Caps, verdict: &Verdict, color: bool) -> String {
 
 fn row(item: &Item, color: bool) -> Vec<String> {
     let mut words = Vec::new();
-    for text in [Some(item.detail.as_str()), item.support.why()].into_iter().flatten().filter(|t| !t.is_empty()) {
+    for text in
+        [Some(item.detail.as_str()), item.support.why()].into_iter().flatten().filter(|t| !t.is_empty())
+    {
         words.extend(wrap(&safe(text, false), WIDTH - WORDS));
     }
     words.extend(item.support.remedy().into_iter().flat_map(|remedy| arrow(remedy, WIDTH - WORDS)));
     let state = item.support.word();
     let gap = " ".repeat(WORDS - STATE - state.len());
     let first = words.first().cloned().unwrap_or_default();
-    let head = format!("  {:width$}{}{gap}{first}", item.title, paint(state, shade(&item.support), color), width = STATE - 2);
+    let head = format!(
+        "  {:width$}{}{gap}{first}",
+        item.title,
+        paint(state, shade(&item.support), color),
+        width = STATE - 2
+    );
     std::iter::once(head).chain(words.iter().skip(1).map(|line| format!("{:WORDS$}{line}", ""))).collect()
 }
 
@@ -73,7 +80,11 @@ fn conclusion(caps: &Caps, verdict: &Verdict, color: bool) -> Vec<String> {
 /// A remedy, wrapped.
 fn arrow(remedy: &str, width: usize) -> Vec<String> {
     let lines = wrap(&safe(remedy, false), width - 3);
-    lines.iter().enumerate().map(|(n, line)| format!("{}{line}", if n == 0 { "-> " } else { "   " })).collect()
+    lines
+        .iter()
+        .enumerate()
+        .map(|(n, line)| format!("{}{line}", if n == 0 { "-> " } else { "   " }))
+        .collect()
 }
 
 /// SGR parameters, ECMA-48 8.3.117.
