@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
     max_term_width = 100,
     after_help = "Examples:
   kvm-utils caps                     what this host can do: run this first
-  kvm-utils selftest                 whether exits are counted right on this kernel
+  kvm-utils selftest                 whether exits are counted right here
   kvm-utils exits                    the exits of all VMs, live; Ctrl-C ends it
   kvm-utils exits --vm web-1 -d 10s  ten seconds of one VM
 

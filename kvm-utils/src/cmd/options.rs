@@ -21,13 +21,13 @@ pub enum Output {
 #[derive(Args, Clone, Debug)]
 pub struct Common {
     /// Trace the VMs of this process; may be given several times
-    #[arg(short, long = "pid", value_name = "PID", value_parser = pid, help_heading = WHAT)]
+    #[arg(short, long = "pid", value_name = "PID", value_parser = pid, allow_negative_numbers = true, help_heading = WHAT)]
     pub pids: Vec<u32>,
     /// Trace the VMs of this name (* and ? are wildcards); may be given several times
     #[arg(long = "vm", value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), help_heading = WHAT)]
     pub vms: Vec<String>,
     /// Trace only this vCPU id; may be given several times
-    #[arg(long = "vcpu", value_name = "N", value_parser = vcpu_id, help_heading = WHAT)]
+    #[arg(long = "vcpu", value_name = "N", value_parser = vcpu_id, allow_negative_numbers = true, help_heading = WHAT)]
     pub vcpus: Vec<u32>,
     /// Wait for the VMs named by --vm to start, instead of failing when there are none
     #[arg(long, requires = "vms", help_heading = WHAT)]
@@ -39,7 +39,7 @@ pub struct Common {
     #[arg(short, long, value_name = "T", value_parser = duration, help_heading = WHEN)]
     pub duration: Option<Duration>,
     /// Stop after this number of reports
-    #[arg(short = 'n', long, value_name = "N", value_parser = at_least_one, conflicts_with = "duration",
+    #[arg(short = 'n', long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true, conflicts_with = "duration",
           help_heading = WHEN)]
     pub count: Option<u32>,
     /// Report only the whole run, when it ends (with json: as well)
@@ -52,7 +52,7 @@ pub struct Common {
     #[arg(long, value_enum, value_name = "WHAT", default_value = "vm", help_heading = HOW)]
     pub by: By,
     /// Show only the first N rows of each table
-    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = HOW)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true, help_heading = HOW)]
     pub top: Option<u32>,
     /// Exit with 1 unless the counts are beyond doubt
     #[arg(long, help_heading = TRUST)]

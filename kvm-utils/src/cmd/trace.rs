@@ -116,7 +116,7 @@ async fn trace(common: &Common, sort: &str) -> anyhow::Result<ExitCode> {
     // Where no summary follows an interval that was cut short would be lost.
     if intervals && common.output != Output::Table && common.count != Some(reports) {
         let rest = Instant::now().saturating_duration_since(reported);
-        if end.is_none_or(|end| end > reported) && rest >= LEAST_INTERVAL {
+        if end.is_none_or(|end| end > reported) && (reports == 0 || rest >= LEAST_INTERVAL) {
             let mut report = session.interval(&order).map_err(host_error)?;
             silence.note(&mut report, true);
             printer.show(&report)?;
