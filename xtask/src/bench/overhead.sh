@@ -16,7 +16,8 @@ beside() {
     sleep 1
   fi
   say "$name" "$(cost)"
-  kill -INT $pid; wait $pid || true
+  # Background jobs of a shell without a terminal ignore SIGINT.
+  kill -TERM $pid; wait $pid || true
 }
 say none "$(cost)"
 say empty "$(cost --empty-programs)"
