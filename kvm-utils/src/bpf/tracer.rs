@@ -65,8 +65,7 @@ pub struct Settings {
 pub enum TracerError {
     /// The object could not be loaded as a whole: maps, mostly.
     #[error(
-        "the kernel refused the eBPF maps: {}; this needs root, or CAP_BPF and CAP_PERFMON, and enough memory for \
-         --max-vcpus: `kvm-utils caps` tells which", cause(.0.as_ref())
+        "the kernel refused the eBPF maps: {}; {}", cause(.0.as_ref()), load_remedy(.0)
     )]
     Load(#[source] Box<EbpfError>),
     /// A program was refused.
@@ -278,6 +277,22 @@ struct PodSlot(Slot);
 // SAFETY: two u32 without padding; any bytes are valid.
 unsafe impl aya::Pod for PodSlot {}
 
+fn load_remedy(error: &EbpfError) -> String {
+    let answer = match error {
+        EbpfError::MapError(MapError::CreateError { io_error, .. }) => io_error.raw_os_error(),
+        _ => None,
+    };
+    match answer {
+        // E2BIG is the answer of bpf_map_charge_init (before 5.11) to more than 4 GiB.
+        Some(libc::ENOMEM | libc::E2BIG) => format!(
+            "lower --max-vcpus, each takes {} KB of kernel memory, or allow more (memory cgroup)",
+            size_of::<VcpuRecord>() / 1000
+        ),
+        Some(libc::EPERM) => "run as root, or let it lock more memory: ulimit -l unlimited".to_owned(),
+        _ => "`kvm-utils caps` tells what this host lacks".to_owned(),
+    }
+}
+
 fn load(settings: &Settings) -> Result<Ebpf, TracerError> {
     let mut mode = settings.mode;
     for (bit, on) in [
@@ -363,4 +378,25 @@ fn raise_memlock_limit() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     // Where it is refused the kernel will say so when it makes the maps, if it cares at all.
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_that_are_refused_for_memory_name_the_option() {
+        let refused = |errno| {
+            let io_error = io::Error::from_raw_os_error(errno);
+            let name = "VCPUS".to_owned();
+            TracerError::Load(Box::new(EbpfError::MapError(MapError::CreateError { name, io_error })))
+                .to_string()
+        };
+        assert!(
+            refused(libc::ENOMEM)
+                .contains("Cannot allocate memory (os error 12); lower --max-vcpus, each takes ")
+        );
+        assert!(refused(libc::E2BIG).contains("lower --max-vcpus"));
+        assert!(refused(libc::EPERM).contains("run as root"));
+    }
 }

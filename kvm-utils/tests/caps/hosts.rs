@@ -37,7 +37,10 @@ fn without_module_btf_classic_tracepoints_remain() {
     assert!(matches!(support(&caps, "btf_kvm"), Support::Degraded { .. }));
     let layout = support(&caps, "exit_layout");
     assert!(
-        layout.why().unwrap().starts_with("only classic tracepoints can be used: the arguments of kvm_exit")
+        layout
+            .why()
+            .unwrap()
+            .starts_with("only classic tracepoints can be used: there is no BTF of the kvm module")
     );
     assert!(matches!(support(&caps, "hook_kvm_exit"), Support::Degraded { .. }));
 }

@@ -6,6 +6,9 @@ use thiserror::Error;
 
 use super::btf::BtfError;
 
+/// Follows the name of a module without BTF.
+pub(super) const NO_OWN_BTF: &str = ", which has no BTF of its own";
+
 /// What an argument of a tracepoint is, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Argument {
@@ -138,6 +141,11 @@ impl LayoutError {
     pub fn brief(&self) -> String {
         if let Self::NoVendor { .. } = self {
             return "this kernel's BTF does not say where its KVM keeps the exit reason".to_owned();
+        }
+        if let Self::NoPrototype { files, .. } = self
+            && files.ends_with(NO_OWN_BTF)
+        {
+            return "there is no BTF of the kvm module (CONFIG_DEBUG_INFO_BTF_MODULES, from 5.11)".to_owned();
         }
         let text = self.to_string();
         let end = ["; use --source", "; if the module", "; without the BTF"]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::LayoutError;
 use super::btf::Btf;
+use super::error::NO_OWN_BTF;
 
 /// Where the running kernel shows its BTF and that of its loaded modules.
 pub const SYS_KERNEL_BTF: &str = "/sys/kernel/btf";
@@ -84,7 +85,7 @@ impl<'a> Module<'a> {
 
     /// What was looked at, for messages.
     pub(super) fn described(&self) -> String {
-        let state = if self.split.is_some() { "" } else { ", which has no BTF of its own" };
+        let state = if self.split.is_some() { "" } else { NO_OWN_BTF };
         format!("vmlinux and {}{state}", self.name)
     }
 }
