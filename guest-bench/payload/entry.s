@@ -89,7 +89,13 @@ exception:                      # rsp: vector, error code, rip, cs, rflags, rsp,
     .globl interrupt_stub
 interrupt_stub:
     inc qword ptr gs:[{INTERRUPTS}]
-    lock btr dword ptr gs:[{PV_EOI}], 0
+    cmp qword ptr [rsp], offset .Lop_hlt_timer_hlt        # see the halting loops
+    jne 3f
+    mov qword ptr [rsp], offset .Lop_hlt_timer_awake
+3:  cmp qword ptr [rsp], offset .Lop_hlt_message_hlt
+    jne 4f
+    mov qword ptr [rsp], offset .Lop_hlt_message_awake
+4:  lock btr dword ptr gs:[{PV_EOI}], 0
     jc 2f                       # KVM had said that it takes the interrupt as ended: no exit
     inc qword ptr gs:[{EOI_WRITES}]
     push rax

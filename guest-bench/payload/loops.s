@@ -88,8 +88,19 @@ op op_vmmcall
     next
 endop op_vmmcall
 
-# The timer interrupts only in the shadow of sti: hlt is always reached, whether the deadline passed before or not.
-# What wakes without our interrupt makes us halt again, which is one execution more.
+# Halting loops. The interrupt comes in the shadow of sti, so hlt is always reached and wakes at once if the interrupt
+# was pending. An emulator that forgets the shadow when a host interrupt exits between the two (QEMU's does) would
+# deliver it before hlt, which then would wait for ever: interrupt_stub continues behind hlt in that case, and the
+# loop counts no execution. What wakes hlt without our interrupt makes the loop halt again: one execution more.
+.macro halt name
+    sti
+.L\name\()_hlt:
+    hlt
+    inc qword ptr [r9 + {EXECUTED}]
+.L\name\()_awake:
+    cli
+.endm
+
 op op_hlt_timer
 1:  mov r12, gs:[{INTERRUPTS}]
     rdtsc
@@ -100,10 +111,7 @@ op op_hlt_timer
     shr rdx, 32
     mov ecx, {IA32_TSC_DEADLINE}
     wrmsr
-2:  sti
-    hlt
-    cli
-    inc qword ptr [r9 + {EXECUTED}]
+2:  halt op_hlt_timer
     cmp gs:[{INTERRUPTS}], r12
     je 2b
     dec r8
@@ -111,16 +119,11 @@ op op_hlt_timer
 endop op_hlt_timer
 
 op op_hlt_message
-1:  mov r12, gs:[{INTERRUPTS}]
-    inc qword ptr gs:[{WAITS}]
-2:  sti
-    hlt
-    cli
-    inc qword ptr [r9 + {EXECUTED}]
-    cmp gs:[{INTERRUPTS}], r12
-    je 2b
-    dec r8
-    jnz 1b
+    add r8, gs:[{INTERRUPTS}]
+1:  inc qword ptr gs:[{WAITS}]
+    halt op_hlt_message
+    cmp gs:[{INTERRUPTS}], r8
+    jb 1b
 endop op_hlt_message
 
 op op_touch
@@ -197,11 +200,14 @@ op op_spin_cpuid
     je 1b
 endop op_spin_cpuid
 
+# Interrupts enabled: under Bochs a loop that never exits keeps the host's interrupts out while they are disabled.
 op op_spin_quiet
     xor eax, eax
+    sti
 1:  inc qword ptr [r9 + {EXECUTED}]
     cmp dword ptr gs:[{STOP}], 0
     je 1b
+    cli
 endop op_spin_quiet
 
 # r10 is the address of the interrupt counter of the vCPU that the message goes to. Waiting for it keeps two messages

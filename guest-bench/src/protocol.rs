@@ -59,9 +59,11 @@ pub enum Op {
     Vmcall = 8,
     /// AMD's `vmmcall` with number `arg` in rax.
     Vmmcall = 9,
-    /// `wrmsr IA32_TSC_DEADLINE, now + arg` (TSC cycles), then `hlt` until that timer has interrupted.
+    /// `wrmsr IA32_TSC_DEADLINE, now + arg` (TSC cycles), then `hlt` until that timer has interrupted; `count` times.
+    /// [`Step::executed`] counts the halts.
     HltTimer = 10,
-    /// `hlt` until an interrupt on [`MESSAGE_VECTOR`] has arrived; [`Control::waits`] counts up before each.
+    /// `hlt` until `count` interrupts on [`MESSAGE_VECTOR`] have arrived; [`Control::waits`] counts up before each.
+    /// [`Step::executed`] counts the halts.
     HltMessage = 11,
     /// Write to `count` pages `value` bytes apart, the first at guest-physical address `arg`.
     Touch = 12,
@@ -83,7 +85,7 @@ pub enum Op {
     Ud2 = 20,
     /// `cpuid` of leaf `arg` for ever, until [`Control::stop`] is set. `count` is ignored.
     SpinCpuid = 21,
-    /// A loop without any exit, until [`Control::stop`] is set. `count` is ignored.
+    /// A loop without any exit, interrupts enabled, until [`Control::stop`] is set. `count` is ignored.
     SpinQuiet = 22,
     /// `wrmsr` of `value` to the x2APIC interrupt command register, interrupts enabled; after each one waits, without
     /// an exit, until the counter at guest-physical address `arg` ([`Control::interrupts`] of the receiver) moves.

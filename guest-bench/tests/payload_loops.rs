@@ -87,6 +87,8 @@ fn every_loop_holds_its_instruction_and_no_other_that_traps() {
         let body = functions.get(name).unwrap_or_else(|| panic!("the guest has no {name}"));
         let found: Vec<String> = body
             .iter()
+            // behind it is only the linker's padding
+            .take_while(|(mnemonic, _)| mnemonic != "ret")
             .filter(|instruction| traps(instruction))
             .map(|(mnemonic, operands)| format!("{mnemonic} {operands}").trim().to_owned())
             .collect();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use kvm_ioctls::{Kvm, VmFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{Outcome, tests};
@@ -23,6 +24,8 @@ pub enum Verdict {
 pub struct Test {
     /// Unique, in the style `two-vms-one-process`.
     pub name: &'static str,
+    /// The test needs a KVM that nobody uses, e.g. to unload its modules.
+    pub needs_idle_kvm: bool,
     /// The test is killed after so many seconds.
     pub timeout_s: u64,
     /// The test itself; an error is a failure.
@@ -132,6 +135,7 @@ fn supervise(test: &Test, context: &Context) -> Result<bool> {
             command.arg(option).arg(path);
         }
     }
+    let _idle_vm = if test.needs_idle_kvm { None } else { hold_vm() };
     let started = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
@@ -160,6 +164,13 @@ fn supervise(test: &Test, context: &Context) -> Result<bool> {
     writeln!(out, "lab-test {} {verdict} ({:.1} s)", test.name, started.elapsed().as_secs_f64())?;
     out.flush()?;
     Ok(!verdict.starts_with("FAILED"))
+}
+
+/// A virtual machine that does nothing. While there is one, KVM need not patch the scheduler's code for the first and
+/// unpatch it for the last one (`preempt_notifier_key`, virt/kvm/kvm_main.c), at which kernels under the software
+/// emulation of QEMU 7.2 sometimes crash: it may execute a breakpoint that the kernel has removed already.
+fn hold_vm() -> Option<VmFd> {
+    Kvm::new().and_then(|kvm| kvm.create_vm()).ok()
 }
 
 /// The child's output, or `None` at the deadline.

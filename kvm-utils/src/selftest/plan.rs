@@ -121,6 +121,12 @@ impl Operation {
         matches!(self, Self::SpinCpuid | Self::SpinQuiet)
     }
 
+    /// Whether it executes HLT, once per interrupt or about that often.
+    #[must_use]
+    pub fn halts(self) -> bool {
+        matches!(self, Self::HaltTimer { .. } | Self::HaltMessage)
+    }
+
     /// Whether it can only end when somebody else acts: such an operation is left out of the warm-up.
     #[must_use]
     pub fn waits_for_others(self) -> bool {

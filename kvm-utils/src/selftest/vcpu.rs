@@ -37,7 +37,8 @@ pub struct StepReport {
     pub operation: Operation,
     /// How often.
     pub count: u64,
-    /// How often the guest did it. For HLT this can exceed the count, if something else woke the vCPU.
+    /// How often the guest did it. For HLT the count is of wake-ups: something else may have woken the vCPU too, or an
+    /// interrupt may have come just before the HLT, which then was left out.
     pub executed: u64,
     /// What the last execution returned, see [`kvm_bench::protocol::Step::result`].
     pub result: u64,
@@ -252,7 +253,8 @@ impl Vcpu {
         let control = self.control()?;
         let counted = control.batches.load(Ordering::Acquire);
         let failed = self.steps.iter().zip(&control.steps).find(|(step, slot)| {
-            let short = slot.executed.load(Ordering::Relaxed) < step.count && !step.operation.spins();
+            let exact = !step.operation.spins() && !step.operation.halts();
+            let short = exact && slot.executed.load(Ordering::Relaxed) < step.count;
             slot.status.load(Ordering::Acquire) != status::DONE || short
         });
         if counted == self.batches && failed.is_none() {

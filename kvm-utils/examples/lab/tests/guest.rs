@@ -2,15 +2,15 @@
 
 use anyhow::{Result, ensure};
 use kvm_utils::decode::Class;
-use kvm_utils::selftest::{Apic, Config, Operation, Options, Phase, Plan, Step, Work, expect, plan};
+use kvm_utils::selftest::{Apic, Config, Operation, Phase, Plan, Step, Work, expect, plan};
 
 use crate::check;
 use crate::registry::{Context, Test, Verdict};
 
 pub const TESTS: &[Test] = &[
-    Test { name: "guest-ops", timeout_s: 120, run: operations },
-    Test { name: "guest-ops-two-vcpus", timeout_s: 180, run: operations_on_two_vcpus },
-    Test { name: "guest-ipis", timeout_s: 60, run: interrupts_between_vcpus },
+    Test { name: "guest-ops", needs_idle_kvm: false, timeout_s: 120, run: operations },
+    Test { name: "guest-ops-two-vcpus", needs_idle_kvm: false, timeout_s: 180, run: operations_on_two_vcpus },
+    Test { name: "guest-ipis", needs_idle_kvm: false, timeout_s: 60, run: interrupts_between_vcpus },
 ];
 
 fn operations(_: &Context) -> Result<Verdict> {
@@ -27,7 +27,7 @@ fn standard_plan(vcpus: u32) -> Result<Verdict> {
     for (name, why) in &plan.skipped {
         eprintln!("  {name:16} skipped: {why}");
     }
-    let mut session = check::start(&plan, Config { vcpus, ..Config::default() }, Options::default())?;
+    let mut session = check::start(&plan, Config { vcpus, ..Config::default() }, check::options())?;
     let reports = check::every_phase(&host, &mut session)?;
     ensure!(reports.len() == plan.phases.len(), "{} of {} phases were run", reports.len(), plan.phases.len());
     // KVM has no such hypercall, and must have said so: -KVM_ENOSYS (include/uapi/linux/kvm_para.h)
@@ -66,7 +66,7 @@ fn interrupts_between_vcpus(_: &Context) -> Result<Verdict> {
         skipped: Vec::new(),
     };
     let config = Config { vcpus: 2, apic: Apic::X2Apic, ..Config::default() };
-    let mut session = check::start(&plan, config, Options::default())?;
+    let mut session = check::start(&plan, config, check::options())?;
     let reports = check::every_phase(&host, &mut session)?;
     let taken: Vec<u64> =
         reports.iter().flat_map(|report| &report.vcpus).map(|vcpu| vcpu.interrupts).collect();

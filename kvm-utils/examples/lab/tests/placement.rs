@@ -9,10 +9,30 @@ use crate::reference::{Counter, Scope};
 use crate::registry::{Context, Test, Verdict};
 
 pub const TESTS: &[Test] = &[
-    Test { name: "one-thread-many-vcpus", timeout_s: 60, run: |_| placed(Placement::OneThread) },
-    Test { name: "vcpu-changes-thread-each-phase", timeout_s: 60, run: |_| placed(Placement::EachPhase) },
-    Test { name: "vcpu-changes-thread-each-exit", timeout_s: 60, run: |_| placed(Placement::EachUserExit) },
-    Test { name: "halted-vcpu-changes-cpu", timeout_s: 60, run: halted_vcpu_changes_cpu },
+    Test {
+        name: "one-thread-many-vcpus",
+        needs_idle_kvm: false,
+        timeout_s: 60,
+        run: |_| placed(Placement::OneThread),
+    },
+    Test {
+        name: "vcpu-changes-thread-each-phase",
+        needs_idle_kvm: false,
+        timeout_s: 60,
+        run: |_| placed(Placement::EachPhase),
+    },
+    Test {
+        name: "vcpu-changes-thread-each-exit",
+        needs_idle_kvm: false,
+        timeout_s: 60,
+        run: |_| placed(Placement::EachUserExit),
+    },
+    Test {
+        name: "halted-vcpu-changes-cpu",
+        needs_idle_kvm: false,
+        timeout_s: 60,
+        run: halted_vcpu_changes_cpu,
+    },
 ];
 
 fn placed(placement: Placement) -> Result<Verdict> {
@@ -21,7 +41,7 @@ fn placed(placement: Placement) -> Result<Verdict> {
     let operations = ["cpuid=997", "io-out-user=23", "mmio-read-user=29", "hlt=31", "io-in-kernel=227"];
     let phases = operations.iter().map(|text| Phase::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let plan = Plan { phases, skipped: Vec::new() };
-    let options = Options { placement, ..Options::default() };
+    let options = Options { placement, ..check::options() };
     let mut session = check::start(&plan, Config { vcpus: 3, ..Config::default() }, options)?;
     check::every_phase(&host, &mut session)?;
     Ok(Verdict::Ok)
@@ -33,7 +53,7 @@ fn halted_vcpu_changes_cpu(_: &Context) -> Result<Verdict> {
     let hlt: u32 = if host.isa == Isa::Vmx { 12 } else { 0x78 };
     let phase = Phase::new("hlt-message", Class::Hlt, Operation::HaltMessage, HALTS);
     let plan = Plan { phases: vec![phase], skipped: Vec::new() };
-    let mut session = check::start(&plan, Config::default(), Options::default())?;
+    let mut session = check::start(&plan, Config::default(), check::options())?;
     let counter = Counter::all_reasons(&Scope::System, host.isa)?;
     if session.pin(0, 1).is_err() {
         return Ok(Verdict::Skipped("this kernel has one CPU".to_owned()));

@@ -11,11 +11,16 @@ use crate::reference::{Counter, Scope};
 use crate::registry::{Context, Test, Verdict};
 
 pub const TESTS: &[Test] = &[
-    Test { name: "guest-that-never-wakes", timeout_s: 60, run: never_wakes },
-    Test { name: "guest-that-faults", timeout_s: 60, run: faults },
-    Test { name: "vm-dropped-while-it-runs", timeout_s: 60, run: dropped_while_running },
-    Test { name: "spinning-guest-is-counted", timeout_s: 60, run: spins },
-    Test { name: "fifty-short-vms", timeout_s: 120, run: fifty_short_vms },
+    Test { name: "guest-that-never-wakes", needs_idle_kvm: false, timeout_s: 60, run: never_wakes },
+    Test { name: "guest-that-faults", needs_idle_kvm: false, timeout_s: 60, run: faults },
+    Test {
+        name: "vm-dropped-while-it-runs",
+        needs_idle_kvm: false,
+        timeout_s: 60,
+        run: dropped_while_running,
+    },
+    Test { name: "spinning-guest-is-counted", needs_idle_kvm: false, timeout_s: 60, run: spins },
+    Test { name: "fifty-short-vms", needs_idle_kvm: false, timeout_s: 120, run: fifty_short_vms },
 ];
 
 fn plan(phase: Phase) -> Plan {
@@ -26,7 +31,7 @@ fn plan(phase: Phase) -> Plan {
 fn never_wakes(_: &Context) -> Result<Verdict> {
     const LIMIT: Duration = Duration::from_secs(1);
     let plan = plan(Phase::new("hlt for ever", Class::Hlt, Operation::HaltMessage, 1));
-    let options = Options { limit: LIMIT, ..Options::default() };
+    let options = Options { limit: LIMIT, ..check::options() };
     let mut session = check::start(&plan, Config { vcpus: 2, ..Config::default() }, options)?;
     let started = Instant::now();
     match session.run_phase() {
@@ -47,7 +52,7 @@ fn faults(_: &Context) -> Result<Verdict> {
     };
     // Only in the phase: the warm-up would meet it as well.
     let all = Plan { phases: vec![phase], skipped: Vec::new() };
-    match check::start(&all, Config { vcpus: 2, ..Config::default() }, Options::default()) {
+    match check::start(&all, Config { vcpus: 2, ..Config::default() }, check::options()) {
         Err(error) => match error.downcast_ref::<Error>() {
             Some(Error::GuestFault { vector: 13, .. }) => eprintln!("  {error}"),
             _ => return Err(error.context("expected a general protection fault")),
@@ -60,7 +65,7 @@ fn faults(_: &Context) -> Result<Verdict> {
 fn dropped_while_running(_: &Context) -> Result<Verdict> {
     for operation in [Operation::SpinCpuid, Operation::SpinQuiet, Operation::HaltMessage] {
         let plan = plan(Phase::new("left behind", Class::Cpuid, operation, 1));
-        let mut session = check::start(&plan, Config { vcpus: 2, ..Config::default() }, Options::default())?;
+        let mut session = check::start(&plan, Config { vcpus: 2, ..Config::default() }, check::options())?;
         session.begin_phase()?;
         if operation == Operation::HaltMessage {
             session.wait_asleep(1, 1)?;
@@ -79,7 +84,7 @@ fn dropped_while_running(_: &Context) -> Result<Verdict> {
 fn spins(_: &Context) -> Result<Verdict> {
     let host = check::host()?;
     let plan = plan(Phase::new("spin", Class::Cpuid, Operation::SpinCpuid, 1));
-    let mut session = check::start(&plan, Config { vcpus: 2, ..Config::default() }, Options::default())?;
+    let mut session = check::start(&plan, Config { vcpus: 2, ..Config::default() }, check::options())?;
     let counter = Counter::all_reasons(&Scope::System, host.isa)?;
     session.begin_phase()?;
     while session.executed(0, 0)? < 2000 || session.executed(1, 0)? < 2000 {
@@ -100,7 +105,7 @@ fn fifty_short_vms(_: &Context) -> Result<Verdict> {
     let plan = plan(Phase::parse("cpuid=11")?);
     let counter = Counter::all_reasons(&Scope::System, host.isa)?;
     for nth in 0..50 {
-        let mut session = check::start(&plan, Config::default(), Options::default())?;
+        let mut session = check::start(&plan, Config::default(), check::options())?;
         let before = counter.read()?;
         let Some(report) = session.run_phase()? else { bail!("virtual machine {nth} had nothing to do") };
         let counts = counter.read()?.since(&before);

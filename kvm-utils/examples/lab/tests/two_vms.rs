@@ -1,13 +1,14 @@
 //! Two virtual machines with the same vCPU ids in one process, at the same time.
 
 use anyhow::{Result, ensure};
-use kvm_utils::selftest::{Config, Options, Phase, Plan, expect};
+use kvm_utils::selftest::{Config, Phase, Plan, expect};
 
 use crate::check;
 use crate::reference::{Counter, Scope};
 use crate::registry::{Context, Test, Verdict};
 
-pub const TESTS: &[Test] = &[Test { name: "two-vms-one-process", timeout_s: 60, run: two_at_once }];
+pub const TESTS: &[Test] =
+    &[Test { name: "two-vms-one-process", needs_idle_kvm: false, timeout_s: 60, run: two_at_once }];
 
 fn two_at_once(_: &Context) -> Result<Verdict> {
     let host = check::host()?;
@@ -18,7 +19,7 @@ fn two_at_once(_: &Context) -> Result<Verdict> {
     });
     let mut sessions = Vec::new();
     for plan in plans {
-        sessions.push(check::start(&plan?, Config { vcpus: 2, ..Config::default() }, Options::default())?);
+        sessions.push(check::start(&plan?, Config { vcpus: 2, ..Config::default() }, check::options())?);
     }
     let mut counters = Vec::new();
     for session in &sessions {
