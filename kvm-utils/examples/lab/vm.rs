@@ -183,7 +183,12 @@ fn describe(vm: usize, host: &Host, report: &PhaseReport) -> Value {
         && operations.all(|operation: Operation| expect::support(host, operation).is_ok());
     let expected: Vec<_> = expect::expected(host, report)
         .iter()
-        .map(|expected| json!({ "codes": expected.codes, "count": expected.count, "more_with": expected.more_with }))
+        .map(|expected| {
+            json!({
+                "codes": expected.codes, "count": expected.count, "or_count": expected.or_count,
+                "more_with": expected.more_with,
+            })
+        })
         .collect();
     json!({
         "event": "phase", "vm": vm, "name": report.name, "vcpus": vcpus,

@@ -114,7 +114,8 @@ fn work(inbox: &Receiver<Job>, replies: &Sender<Reply>) {
     }
 }
 
-/// A virtual machine that runs a plan, phase by phase. Dropping it stops the vCPUs wherever they are.
+/// A virtual machine that runs a plan, phase by phase. Dropping it stops the vCPUs wherever they are. After an error
+/// it can only be dropped.
 pub struct Session {
     machine: Arc<Machine>,
     phases: VecDeque<Phase>,
@@ -250,44 +251,37 @@ impl Session {
         Ok(())
     }
 
-    /// Waits until every vCPU is back; then reports, or returns the first error.
+    /// Waits until every vCPU is back and reports; at the first error stops them all and returns it.
     fn collect(&mut self, phase: &str) -> Result<Vec<VcpuReport>, Error> {
         let deadline = Instant::now() + self.options.limit;
-        let mut first_error = None;
         while self.idle.iter().any(Option::is_none) {
             let left = deadline.saturating_duration_since(Instant::now());
             let reply = match self.replies.recv_timeout(left) {
                 Ok(reply) => reply,
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::Worker),
                 Err(RecvTimeoutError::Timeout) => {
-                    first_error.get_or_insert(Error::Timeout {
-                        phase: phase.to_owned(),
-                        limit: self.options.limit,
-                        progress: self.progress_of_all(),
-                    });
+                    let progress = self.progress_of_all();
                     self.kick_out()?;
-                    break;
+                    let (phase, limit) = (phase.to_owned(), self.options.limit);
+                    return Err(Error::Timeout { phase, limit, progress });
                 }
             };
-            let index = reply.vcpu.id() as usize;
-            match reply.stop {
-                Ok(Stop::UserExit) => {
-                    self.owner[index] = (self.owner[index] + 1) % self.workers.len();
-                    let job = Job { vcpus: vec![reply.vcpu], until: Until::UserExit };
-                    self.workers[self.owner[index]].give(job)?;
-                    continue;
-                }
-                Ok(Stop::BatchEnd) => {}
-                Ok(Stop::Kicked) => {
-                    first_error.get_or_insert(Error::Kicked { vcpu: reply.vcpu.id() });
-                }
-                Err(error) => {
-                    first_error.get_or_insert(error);
-                }
+            let id = reply.vcpu.id();
+            let index = id as usize;
+            if let Ok(Stop::UserExit) = reply.stop {
+                self.owner[index] = (self.owner[index] + 1) % self.workers.len();
+                let job = Job { vcpus: vec![reply.vcpu], until: Until::UserExit };
+                self.workers[self.owner[index]].give(job)?;
+                continue;
             }
             self.idle[index] = Some(reply.vcpu);
-        }
-        if let Some(error) = first_error {
+            let error = match reply.stop {
+                Ok(Stop::Kicked) => Error::Kicked { vcpu: id },
+                Ok(Stop::BatchEnd | Stop::UserExit) => continue,
+                Err(error) => error,
+            };
+            // The others may be waiting for this one.
+            self.kick_out()?;
             return Err(error);
         }
         self.idle.iter().flatten().map(Vcpu::report).collect()

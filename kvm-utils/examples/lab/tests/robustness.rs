@@ -43,14 +43,13 @@ fn never_wakes(_: &Context) -> Result<Verdict> {
     Ok(Verdict::Ok)
 }
 
-/// An MSR that does not exist: the guest reports its #GP, and is still there afterwards.
+/// An MSR that does not exist: the guest reports its #GP, already in the warm-up.
 fn faults(_: &Context) -> Result<Verdict> {
     let phase = Phase {
         name: "no such msr".to_owned(),
         class: Class::MsrRead,
         work: Work::Each(vec![Vec::new(), vec![Step::new(Operation::ReadMsr { index: 0x0dea_dbee }, 1)]]),
     };
-    // Only in the phase: the warm-up would meet it as well.
     let all = Plan { phases: vec![phase], skipped: Vec::new() };
     match check::start(&all, Config { vcpus: 2, ..Config::default() }, check::options()) {
         Err(error) => match error.downcast_ref::<Error>() {
