@@ -55,7 +55,7 @@ pub struct VcpuRecord {
     pub state: u32,
     /// Exits that followed an exit without an entry between; they are counted but have no duration.
     pub unpaired_exits: u64,
-    /// Entries that no exit preceded (the first entry of a vCPU is none of these).
+    /// Entries that no exit preceded, after the first exit seen.
     pub unpaired_entries: u64,
     /// Bitmap of the cells in use.
     pub seen: [u64; CELLS / 64],
@@ -88,8 +88,8 @@ pub struct VcpuRecord {
     pub kvm_exits_last: u64,
     /// 1 if the record was taken at an exit: KVM may or may not have counted that exit in `kvm_exits_first`.
     pub taken_at_exit: u32,
-    /// 1 once the vCPU entered the guest or left it while traced.
-    pub entered: u32,
+    /// 1 once the vCPU left the guest while traced.
+    pub exited: u32,
     /// Histograms given to cells so far.
     pub hists_used: u32,
     /// Room up to the next cache line.

@@ -36,9 +36,8 @@ pub fn record_exit(record: &mut VcpuRecord, isa: u32, code: u64) {
 pub fn record_entry(record: &mut VcpuRecord) {
     let since = record.pending_since;
     if since == 0 {
-        if record.entered == 0 {
-            record.entered = 1;
-        } else {
+        // Before the first exit seen it is the vCPU's first entry, or ends an exit from before we were attached.
+        if record.exited != 0 {
             record.unpaired_entries += 1;
         }
         return;
@@ -103,7 +102,7 @@ fn first_exit(record: &mut VcpuRecord, isa: u32, index: u64, code: u64) {
         trouble::count(Trouble::HistogramsFull);
     }
     record.isa = isa;
-    record.entered = 1;
+    record.exited = 1;
     let word = mask::<{ CELLS as i32 / 64 - 1 }>(index >> 6) as usize;
     // SAFETY: the index is masked to the number of words.
     unsafe { *(&raw mut record.seen).cast::<u64>().add(word) |= 1 << (index & 63) };

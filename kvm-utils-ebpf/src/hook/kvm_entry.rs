@@ -2,10 +2,12 @@
 //!
 //! Raw: `TP_PROTO(struct kvm_vcpu *vcpu)`, later with `bool force_immediate_exit`.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     EbpfContext as _,
     helpers::bpf_probe_read_kernel,
-    macros::{raw_tracepoint, tracepoint},
+    macros::raw_tracepoint,
     programs::{RawTracePointContext, TracePointContext},
 };
 use kvm_utils_common::config::{NONE, mode::ENTRY_VCPU_SECOND};
@@ -13,6 +15,7 @@ use kvm_utils_common::config::{NONE, mode::ENTRY_VCPU_SECOND};
 use crate::{
     drilldown::exits,
     globals,
+    hook::PASS_ON,
     vcpu::{self, Place, Who},
 };
 
@@ -27,8 +30,10 @@ fn kvm_entry_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-#[tracepoint(category = "kvm", name = "kvm_entry")]
-fn kvm_entry_tp(ctx: TracePointContext) -> u32 {
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tracepoint/kvm/kvm_entry")]
+fn kvm_entry_tp(ctx: *mut c_void) -> u32 {
+    let ctx = TracePointContext::new(ctx);
     let at = globals::ENTRY_VCPU_ID_AT.load();
     let id = if at == NONE {
         0
@@ -36,11 +41,11 @@ fn kvm_entry_tp(ctx: TracePointContext) -> u32 {
         // SAFETY: probe reads check the address themselves.
         match unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u8>().add(at as usize).cast::<u32>()) } {
             Ok(id) => id,
-            Err(_) => return 0,
+            Err(_) => return PASS_ON,
         }
     };
     on_entry(Who::by_thread(id, 0));
-    0
+    PASS_ON
 }
 
 #[inline(always)]

@@ -2,10 +2,12 @@
 //!
 //! Raw: `TP_PROTO(u32 exit_reason, struct kvm_vcpu *vcpu, u32 isa)`, or `TP_PROTO(struct kvm_vcpu *vcpu, u32 isa)`.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     EbpfContext as _,
     helpers::bpf_probe_read_kernel,
-    macros::{raw_tracepoint, tracepoint},
+    macros::raw_tracepoint,
     programs::{RawTracePointContext, TracePointContext},
 };
 use kvm_utils_common::{
@@ -15,7 +17,9 @@ use kvm_utils_common::{
 
 use crate::{
     drilldown::exits,
-    globals, trouble,
+    globals,
+    hook::PASS_ON,
+    trouble,
     vcpu::{self, Place, Who},
 };
 
@@ -38,18 +42,20 @@ fn kvm_exit_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-#[tracepoint(category = "kvm", name = "kvm_exit")]
-fn kvm_exit_tp(ctx: TracePointContext) -> u32 {
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tracepoint/kvm/kvm_exit")]
+fn kvm_exit_tp(ctx: *mut c_void) -> u32 {
+    let ctx = TracePointContext::new(ctx);
     // One probe read of the whole record is cheaper than one for each field.
     // SAFETY: probe reads check the address themselves; the record is padded to this size in perf's buffer.
     let Ok(record) = (unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<[u32; RECORD_WORDS]>()) }) else {
         trouble::count(Trouble::UnreadableReason);
-        return 0;
+        return PASS_ON;
     };
     let isa = field(&record, globals::EXIT_ISA_AT.load());
     let who = Who::by_thread(field(&record, globals::EXIT_VCPU_ID_AT.load()), isa);
     on_exit(who, || u64::from(field(&record, globals::EXIT_REASON_AT.load())));
-    0
+    PASS_ON
 }
 
 /// Hands an exit to the drill-downs. The reason is only read for vCPUs that are wanted.

@@ -4,3 +4,8 @@
 mod kvm_entry;
 mod kvm_exit;
 mod vcpu_destroy;
+
+/// What the program of a classic tracepoint returns: with 0 the kernel would keep the event from everybody else who
+/// counts or samples it with perf (`perf_trace_run_bpf_submit`, kernel/events/core.c). These programs are declared
+/// without aya's `#[tracepoint]`, which returns 0 whatever the function says.
+const PASS_ON: u32 = 1;

@@ -129,14 +129,14 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Loads and attaches.
+    /// Loads and attaches. `before_counting` is called at the last moment at which nothing is counted yet.
     ///
     /// The entry comes before the exit, so that no exit is seen whose entry is missed.
     ///
     /// # Errors
     ///
     /// See [`TracerError`]. Nothing stays attached.
-    pub fn start(settings: &Settings) -> Result<Self, TracerError> {
+    pub fn start(settings: &Settings, mut before_counting: impl FnMut()) -> Result<Self, TracerError> {
         raise_memlock_limit();
         let mut ebpf = load(settings)?;
         let slots = settings.max_vcpus + 1;
@@ -152,10 +152,12 @@ impl Tracer {
                 // First, or a vCPU could be gone before anybody is told.
                 attach_destroy(&mut ebpf)?;
                 attach_raw(&mut ebpf, program::KVM_ENTRY_RAW, "kvm_entry")?;
+                before_counting();
                 attach_raw(&mut ebpf, program::KVM_EXIT_RAW, "kvm_exit")?;
             }
             Source::Tracepoint => {
                 attach_tracepoint(&mut ebpf, program::KVM_ENTRY_TP, "kvm_entry")?;
+                before_counting();
                 attach_tracepoint(&mut ebpf, program::KVM_EXIT_TP, "kvm_exit")?;
             }
         }

@@ -37,7 +37,7 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(1);
 /// Room for vCPUs: as many times what there are now, and at least.
 const VCPU_RESERVE: u32 = 4;
 const LEAST_VCPUS: u32 = 64;
-/// Not more than this by default: KVM_MAX_VCPUS of the largest host known to us; about 300 MB of kernel memory.
+/// Not more than this by default: KVM_MAX_VCPUS of the largest host known to us; 380 MB of kernel memory.
 const MOST_VCPUS: u32 = 4096;
 
 /// Traces until told to stop.

@@ -60,7 +60,8 @@ impl Proof {
         if let KvmStat::Between { least, most } = self.kvm_stat {
             if self.counted < least {
                 doubts.push(format!(
-                    "{} exits fewer than KVM's own statistic: events were missed; run `kvm-utils selftest`",
+                    "{} exits fewer than KVM's own statistic: events were missed, or it counts too many (as 5.10's does \
+                     with AMD); `kvm-utils selftest` tells which",
                     least - self.counted
                 ));
             } else if self.counted > most {

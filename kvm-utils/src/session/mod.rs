@@ -94,8 +94,9 @@ impl Session {
         incomparable: Option<String>,
     ) -> Result<Self, TracerError> {
         let root = host::SysRoot::default();
-        let witness = Witness::new(&root, settings.pid_namespace.is_none(), incomparable);
-        let mut tracer = Tracer::start(settings)?;
+        let mut witness = Witness::new(&root, settings.pid_namespace.is_none(), incomparable);
+        let mut tracer = Tracer::start(settings, || _ = witness.begin())?;
+        let zero = Ok(witness.begin());
         let mut snapshot = Snapshot::default();
         tracer.read(&mut snapshot);
         let mark = |bounds: Result<Bounds, String>| Mark {
@@ -104,7 +105,6 @@ impl Session {
             missed: Some(0),
             trouble: [0; 2],
         };
-        let zero = Ok(Bounds { least: 0, most: 0 });
         Ok(Self {
             collection: Collection::new(snapshot.time_ns),
             began_ns: snapshot.time_ns,

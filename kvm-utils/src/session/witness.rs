@@ -12,7 +12,10 @@ use crate::{
         collect::{Collection, is_overflow},
         group::{Groups, VmGroup},
     },
-    host,
+    host::{
+        self,
+        kvm_stat::{ProcessExits, VmExits},
+    },
     model::KvmStat,
 };
 
@@ -35,12 +38,15 @@ impl Bounds {
 }
 
 /// KVM's counts per process, or why there are none.
-pub type Reading = Result<BTreeMap<u32, host::kvm_stat::ProcessExits>, String>;
+pub type Reading = Result<BTreeMap<u32, ProcessExits>, String>;
 
 /// Keeps what KVM said when the run began.
 pub struct Witness {
     stat: host::KvmStat,
+    /// Read right after the programs were attached.
     baseline: Reading,
+    /// Exits of all VMs between a reading right before that and the baseline: of these we counted some.
+    attaching: u64,
     /// What the statistic cannot be compared with, and why.
     incomparable: Option<String>,
     /// Exits of VMs that ended and are not listed any more.
@@ -63,7 +69,18 @@ impl Witness {
     pub fn new(root: &host::SysRoot, initial_pidns: bool, incomparable: Option<String>) -> Self {
         let mut stat = host::KvmStat::new(root, initial_pidns);
         let baseline = stat.all().map_err(|e| e.to_string());
-        Self { stat, baseline, incomparable, forgotten: Ok(Bounds { least: 0, most: 0 }) }
+        Self { stat, baseline, attaching: 0, incomparable, forgotten: Ok(Bounds { least: 0, most: 0 }) }
+    }
+
+    /// Reads the statistic anew where counting begins: right before the programs are attached and right after. Gives the
+    /// bounds at which the run begins.
+    pub fn begin(&mut self) -> Bounds {
+        let now = self.read();
+        if let (Ok(before), Ok(after)) = (&self.baseline, &now) {
+            self.attaching = after.iter().map(|(tgid, now)| since(before.get(tgid), Some(now))).sum();
+        }
+        self.baseline = now;
+        Bounds { least: 0, most: self.attaching }
     }
 
     /// Reads the statistic now.
@@ -80,7 +97,7 @@ impl Witness {
         self.forgotten = sum;
     }
 
-    /// Exits of the VMs in `groups` since the beginning. `before` and `after` were read right before and right after
+    /// Exits of the VMs in `groups` since the beginning, from what [`Witness::begin`] gave on. `before` and `after` were read right before and right after
     /// the copy that `collection` holds.
     ///
     /// # Errors
@@ -106,43 +123,35 @@ impl Witness {
             Vms::All => self.forgotten.clone()?,
             Vms::Unsettled => Bounds { least: 0, most: 0 },
         };
+        // What an interval's beginning and end have in common; it counts where a run begins.
+        bounds = bounds.plus(Bounds { least: self.attaching, most: self.attaching });
         let vms = || groups.vms.iter().filter(|vm| which == Vms::All || !vm.settled);
         let processes: BTreeSet<u32> = vms().map(|vm| vm.tgid).collect();
         for tgid in processes {
-            let then = baseline.get(&tgid);
-            let living = |now: Option<&host::kvm_stat::ProcessExits>| -> (u64, usize) {
-                let sum = now.into_iter().flat_map(|p| &p.vms).map(|vm| {
-                    let began = then.into_iter().flat_map(|p| &p.vms);
-                    let began =
-                        began.filter(|b| (b.creator, b.fd) == (vm.creator, vm.fd)).map(|b| b.exits).sum();
-                    vm.exits.saturating_sub(began)
-                });
-                (sum.sum(), now.map_or(0, |p| p.vms.len()))
-            };
-            let (low, vms_before) = living(before.get(&tgid));
-            let (high, vms_after) = living(after.get(&tgid));
+            let low = since(baseline.get(&tgid), before.get(&tgid));
+            let high = since(baseline.get(&tgid), after.get(&tgid));
+            let listed =
+                |reading: &BTreeMap<u32, ProcessExits>| reading.get(&tgid).map_or(0, |p| p.vms.len());
             let of_process = vms().filter(|vm| vm.tgid == tgid);
-            let (mut alive, mut ended) = (0, Bounds { least: 0, most: 0 });
+            let (mut alive, mut moving, mut ended) = (0, 0, Bounds { least: 0, most: 0 });
             for vm in of_process {
                 let vcpus: Vec<_> =
                     vm.vcpus.iter().filter_map(|(key, _)| collection.vcpus.get(key)).collect();
                 if vcpus.iter().all(|vcpu| !vcpu.ended) {
                     alive += 1;
-                    let moving =
+                    moving +=
                         vcpus.iter().filter(|vcpu| in_motion(&vcpu.head, collection.now_ns)).count() as u64;
-                    bounds.least = bounds.least.saturating_sub(moving);
-                    bounds.most += moving;
                     continue;
                 }
                 ended = ended.plus(ended_vm(vm, collection)?);
             }
             // A VM that has not run yet is listed by KVM and not known to us; one that is about to end the other way
             // round. Only the second spoils the sum.
-            if vms_before.min(vms_after) < alive {
+            if listed(before).min(listed(after)) < alive {
                 return Err(format!("a VM of process {tgid} is ending"));
             }
-            bounds.least += low + ended.least;
-            bounds.most += high + ended.most;
+            bounds.least += (low + ended.least).saturating_sub(moving);
+            bounds.most += high + ended.most + moving;
         }
         Ok(bounds)
     }
@@ -154,6 +163,15 @@ fn ended_vm(vm: &VmGroup, collection: &Collection) -> Result<Bounds, String> {
     vcpus.map(|vcpu| at_end(&vcpu.head)).try_fold(Bounds { least: 0, most: 0 }, |sum, of_vcpu| {
         Ok(sum.plus(of_vcpu.ok_or_else(|| format!("{} ended before its count could be read", vm.name))?))
     })
+}
+
+/// Exits of a process's living VMs between two readings. A VM that the first does not list came later.
+fn since(began: Option<&ProcessExits>, now: Option<&ProcessExits>) -> u64 {
+    let vms = |process: Option<&ProcessExits>| process.map(|p| p.vms.clone()).unwrap_or_default();
+    let began = vms(began);
+    let of =
+        |vm: &VmExits| began.iter().find(|b| (b.creator, b.fd) == (vm.creator, vm.fd)).map_or(0, |b| b.exits);
+    vms(now).iter().map(|vm| vm.exits.saturating_sub(of(vm))).sum()
 }
 
 fn in_motion(head: &Head, now_ns: u64) -> bool {
@@ -178,5 +196,34 @@ pub fn between(began: &Result<Bounds, String>, ended: &Result<Bounds, String>) -
             most: ended.most.saturating_sub(began.least),
         },
         (Err(why), _) | (_, Err(why)) => KvmStat::Unknown(why.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(vms: &[(u32, u32, u64)]) -> ProcessExits {
+        ProcessExits {
+            total: vms.iter().map(|vm| vm.2).sum(),
+            vms: vms.iter().map(|&(creator, fd, exits)| VmExits { creator, fd, exits }).collect(),
+        }
+    }
+
+    #[test]
+    fn exits_since_a_reading_leave_out_what_came_before_and_vms_that_are_gone() {
+        let began = process(&[(10, 5, 100), (11, 6, 1000)]);
+        let now = process(&[(10, 5, 130), (12, 7, 9)]);
+        assert_eq!(since(Some(&began), Some(&now)), 39);
+        assert_eq!(since(None, Some(&now)), 139);
+        assert_eq!(since(Some(&began), None), 0);
+    }
+
+    #[test]
+    fn an_interval_lies_between_the_widest_readings() {
+        let began = Ok(Bounds { least: 10, most: 12 });
+        let ended = Ok(Bounds { least: 30, most: 31 });
+        assert_eq!(between(&began, &ended), KvmStat::Between { least: 18, most: 21 });
+        assert!(matches!(between(&began, &Err("gone".to_owned())), KvmStat::Unknown(_)));
     }
 }
