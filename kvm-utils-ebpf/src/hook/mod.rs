@@ -1,6 +1,9 @@
 //! One file per kernel hook. Where a hook can be reached in two ways there are two entry points, which differ only in
 //! how they learn who and why.
 
+// aya's macros hand a program its context by value.
+#![allow(clippy::needless_pass_by_value)]
+
 mod kvm_entry;
 mod kvm_exit;
 mod vcpu_destroy;
