@@ -4,9 +4,12 @@
 mod check;
 mod cost;
 mod count;
+mod program;
 mod reference;
 mod registry;
+mod report;
 mod tests;
+mod tracer;
 mod vm;
 
 use std::process::ExitCode;

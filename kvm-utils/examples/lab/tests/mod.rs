@@ -1,13 +1,56 @@
 //! The tests, one file per subject.
 
+/// Tests of the tracer: each is run with raw and with classic tracepoints, as `NAME-raw` and `NAME-tracepoint`.
+macro_rules! tracer_tests {
+    ($($name:literal, $timeout_s:literal, $run:ident;)*) => {
+        pub const RAW: &[crate::registry::Test] = &[$(crate::registry::Test {
+            name: concat!($name, "-raw"),
+            needs_idle_kvm: false,
+            timeout_s: $timeout_s,
+            run: |context| crate::tracer::test(context, crate::tracer::Source::Raw, $run),
+        }),*];
+        pub const CLASSIC: &[crate::registry::Test] = &[$(crate::registry::Test {
+            name: concat!($name, "-tracepoint"),
+            needs_idle_kvm: false,
+            timeout_s: $timeout_s,
+            run: |context| crate::tracer::test(context, crate::tracer::Source::Classic, $run),
+        }),*];
+    };
+}
+
 mod guest;
 mod placement;
 mod robustness;
+mod tracer_attach;
+mod tracer_counts;
+mod tracer_filters;
+mod tracer_host;
+mod tracer_lifetime;
+mod tracer_migration;
 mod two_vms;
 
-use crate::registry::Test;
+use crate::{registry::Test, tracer::has_module_btf};
 
-/// Every test, in the order in which they are run.
+/// Every test that this kernel and machine allow, in the order in which they are run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    [guest::TESTS, two_vms::TESTS, placement::TESTS, robustness::TESTS].into_iter().flatten()
+    let mut groups = vec![guest::TESTS, two_vms::TESTS, placement::TESTS, robustness::TESTS];
+    let mut tracer = vec![
+        (tracer_counts::RAW, tracer_counts::CLASSIC),
+        (tracer_lifetime::RAW, tracer_lifetime::CLASSIC),
+        (tracer_filters::RAW, tracer_filters::CLASSIC),
+        (tracer_attach::RAW, tracer_attach::CLASSIC),
+        (tracer_host::RAW, tracer_host::CLASSIC),
+        (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
+    ];
+    if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
+        tracer.push((tracer_migration::RAW, tracer_migration::CLASSIC));
+    }
+    let raw = has_module_btf();
+    for (with_raw, classic) in tracer {
+        if raw {
+            groups.push(with_raw);
+        }
+        groups.push(classic);
+    }
+    groups.into_iter().flatten()
 }
