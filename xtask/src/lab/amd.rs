@@ -14,21 +14,21 @@ use super::cpio::Archive;
 use super::emulator::{self, End};
 use super::kernel::{self, Flavour, Kernel};
 use super::packages;
+use super::qemu::{self, Qemu};
 use super::{Lab, Outcome, Output, Request, initramfs, script};
 use crate::cleanup::TtyGuard;
-use crate::process::tool;
 use crate::ui;
 
 /// Memory of the lab when the request does not say, MiB.
 const MEMORY: u32 = 3072;
 
 /// How much of the console an error shows, in lines.
-const TAIL: usize = 25;
+const TAIL: usize = 60;
 
 /// Installs, downloads and builds what a run needs.
-pub(crate) fn prepare(cache: &Cache, request: &Request) -> Result<Kernel> {
-    packages::ensure(packages::BOOT.iter().chain([&packages::QEMU]))?;
-    kernel::prepare(cache, request.suite, Flavour::Generic)
+pub(crate) fn prepare(cache: &Cache, request: &Request) -> Result<(Qemu, Kernel)> {
+    packages::ensure(&packages::BOOT)?;
+    Ok((qemu::prepare(cache)?, kernel::prepare(cache, request.suite, Flavour::Generic)?))
 }
 
 /// Boots the lab, runs the request's command in it and gives its exit status.
@@ -37,11 +37,11 @@ pub(crate) fn prepare(cache: &Cache, request: &Request) -> Result<Kernel> {
 /// When the lab cannot be set up, when the guest dies or hangs (with the end of its console), and when
 /// nobody takes the output.
 pub(crate) fn run(lab: &Lab, request: &Request, output: &mut Output<'_>) -> Result<Outcome> {
-    let kernel = prepare(&lab.cache, request)?;
+    let (qemu, kernel) = prepare(&lab.cache, request)?;
     let run = lab.cache.run_dir()?;
     let image = run.path().join("initramfs.cpio");
     initramfs::join(&initramfs::base(&lab.cache, &kernel)?, &files(lab, request, &kernel, output), &image)?;
-    let mut qemu = qemu(request, &kernel, &run, &image);
+    let mut qemu = command(&qemu, request, &kernel, &run, &image);
     let errors = run.path().join("qemu.log");
     qemu.stderr(fs::File::create(&errors)?);
     let end = if request.interactive {
@@ -93,14 +93,24 @@ fn files(lab: &Lab, request: &Request, kernel: &Kernel, output: &Output<'_>) -> 
     archive
 }
 
-fn qemu(request: &Request, kernel: &Kernel, run: &RunDir, image: &Path) -> Command {
+fn command(qemu: &Qemu, request: &Request, kernel: &Kernel, run: &RunDir, image: &Path) -> Command {
     let mut append = String::from("console=ttyS0 panic=-1 oops=panic quiet mitigations=off nokaslr");
     for word in &request.kernel_args {
         append.push(' ');
         append.push_str(word);
     }
-    let mut qemu = tool("qemu-system-x86_64");
-    qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-cpu", "max,+svm"]);
+    let mut qemu = qemu.command();
+    // The name is the process's too; else it would be called after its loader.
+    qemu.args([
+        "-name",
+        "lab,process=qemu-lab",
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-display",
+        "none",
+    ]);
+    qemu.args(["-cpu", "max,+svm"]);
     if request.icount {
         // One instruction is 2 ns of guest time and 2 TSC ticks: costs are instruction counts and repeat.
         qemu.args(["-accel", "tcg,thread=single", "-icount", "shift=1,sleep=on"]);

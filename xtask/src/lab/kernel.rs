@@ -3,18 +3,14 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
 use super::Suite;
 use super::cache::Cache;
-use super::mirror::{Archive, Index, Package};
+use super::mirror::Package;
+use super::newest::Thing;
 use crate::process::{capture, tool};
-use crate::ui;
-
-/// How long a kernel counts as the newest before the archive is asked again.
-const FRESH: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Which of Debian's builds.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,58 +70,9 @@ pub(crate) fn series(release: &str) -> String {
 
 /// The newest kernel of a suite, from the cache or from the archive.
 pub(crate) fn prepare(cache: &Cache, suite: Suite, flavour: Flavour) -> Result<Kernel> {
-    let name = format!("kernel-{suite}-{flavour}");
-    let _lock = cache.lock(&name)?;
-    let home = cache.path("kernels").join(format!("{suite}-{flavour}"));
-    // Names the directory of the newest kernel; written last, its age is that of the last look.
-    let newest = home.join("newest");
-    let cached = fs::read_to_string(&newest).ok().and_then(|name| Kernel::at(home.join(name)).ok());
-    let age = fs::metadata(&newest)
-        .and_then(|m| m.modified())
-        .ok()
-        .and_then(|t| SystemTime::now().duration_since(t).ok());
-    match cached {
-        Some(kernel) if age.is_some_and(|age| age < FRESH) => Ok(kernel),
-        Some(kernel) => update(cache, suite, flavour, &home).or_else(|error| {
-            ui::warn(format_args!(
-                "using the cached kernel {}, cannot look for a newer: {error:#}",
-                kernel.version
-            ));
-            Ok(kernel)
-        }),
-        None => update(cache, suite, flavour, &home)
-            .with_context(|| format!("cannot get the kernel of Debian {suite} ({flavour})")),
-    }
-}
-
-fn update(cache: &Cache, suite: Suite, flavour: Flavour, home: &Path) -> Result<Kernel> {
-    ui::step(format_args!("looking for the newest {flavour} kernel of Debian {suite}"));
-    let temp = cache.temp_dir()?;
-    let archive = Archive::fetch(suite, Index::Binary, temp.path())?;
-    let packages = resolve(flavour, |name| archive.package(name))?;
-    let Some(image) = packages.first() else { bail!("no kernel package in Debian {suite}") };
-    let name = format!("{}_{}", image.name, image.version);
-    let dir = home.join(&name);
-    if !dir.exists() {
-        cache.publish(&dir, |dir| {
-            for package in &packages {
-                let deb = archive.download(package, temp.path())?;
-                ui::step(format_args!("unpacking {}", package.name));
-                capture(tool("dpkg-deb").arg("-x").arg(&deb).arg(dir))?;
-                fs::remove_file(&deb)?;
-            }
-            arrange(dir)
-        })?;
-    }
-    let kernel = Kernel::at(dir)?;
-    cache.publish_file(&home.join("newest"), name.as_bytes())?;
-    for entry in fs::read_dir(home)? {
-        let path = entry?.path();
-        if path.is_dir() && path != kernel.dir {
-            let _ = fs::remove_dir_all(path);
-        }
-    }
-    Ok(kernel)
+    let (what, home) = (format!("the {flavour} kernel"), format!("kernels/{suite}-{flavour}"));
+    let thing = Thing { what: &what, suite, home: &home };
+    Kernel::at(thing.prepare(cache, |archive| resolve(flavour, |name| archive.package(name)), arrange)?)
 }
 
 /// The packages that make up a flavour's newest kernel, the image first: one package up to 6.x, since 7.x

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -90,9 +91,13 @@ impl Archive {
     }
 
     /// Looks a package up.
-    pub(crate) fn package(&self, name: &str) -> Result<Package> {
+    pub(crate) fn find(&self, name: &str) -> Option<Package> {
         parse_package(&self.index, name)
-            .with_context(|| format!("the archive's index has no usable entry for package {name}"))
+    }
+
+    /// Looks a package up that has to be there.
+    pub(crate) fn package(&self, name: &str) -> Result<Package> {
+        self.find(name).with_context(|| format!("the archive's index has no usable entry for package {name}"))
     }
 
     /// Looks the original sources of a package up, without Debian's changes (from [`Index::Source`]).
@@ -103,11 +108,28 @@ impl Archive {
 
     /// Downloads a package or sources into `dir` and checks them.
     pub(crate) fn download(&self, package: &Package, dir: &Path) -> Result<PathBuf> {
-        let megabytes = package.size.div_ceil(1_000_000);
-        ui::step(format_args!("downloading {} {} ({megabytes} MB)", package.name, package.version));
-        let file = dir.join(package.filename.rsplit('/').next().unwrap_or(&package.name));
-        download(&format!("{}/{}", self.base, package.filename), &file, Some(&package.sha256), true)?;
-        Ok(file)
+        self.download_all(std::slice::from_ref(package), dir)?.pop().context("nothing was downloaded")
+    }
+
+    /// Downloads packages into `dir`, all in one go, and checks them.
+    pub(crate) fn download_all(&self, packages: &[Package], dir: &Path) -> Result<Vec<PathBuf>> {
+        let megabytes = packages.iter().map(|package| package.size).sum::<u64>().div_ceil(1_000_000);
+        let first = packages.first().map(|package| format!("{} {}", package.name, package.version));
+        let more = match packages.len() {
+            0 | 1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        ui::step(format_args!("downloading {}{more} ({megabytes} MB)", first.unwrap_or_default()));
+        let mut helper = helper(true);
+        let mut files = Vec::new();
+        for package in packages {
+            let file = dir.join(package.filename.rsplit('/').next().unwrap_or(&package.name));
+            helper.arg(format!("{}/{}", self.base, package.filename)).arg(&file);
+            helper.arg(format!("SHA256:{}", package.sha256));
+            files.push(file);
+        }
+        run(helper).with_context(|| format!("cannot download from {}", self.base))?;
+        Ok(files)
     }
 }
 
@@ -155,26 +177,35 @@ fn is_debian(release: &str) -> bool {
     has("Origin: Debian") && has("Label: Debian")
 }
 
-/// Downloads with apt's own methods and proxies. `shown` lets apt draw its progress on a terminal.
+/// Downloads one file. `shown` lets apt draw its progress on a terminal.
 fn download(uri: &str, file: &Path, sha256: Option<&str>, shown: bool) -> Result<()> {
-    let mut command = tool(HELPER);
+    let mut helper = helper(shown);
+    helper.arg(uri).arg(file).args(sha256.map(|hash| format!("SHA256:{hash}")));
+    run(helper).with_context(|| format!("cannot download {uri}"))
+}
+
+/// apt's downloader with its own methods and proxies; takes URI, file and hash, as often as wanted.
+fn helper(shown: bool) -> Command {
+    let mut helper = tool(HELPER);
     // As root apt would drop to a user that cannot write here.
-    command.args(["-o", "APT::Sandbox::User=root", "download-file", uri]).arg(file);
-    if let Some(hash) = sha256 {
-        command.arg(format!("SHA256:{hash}"));
-    }
-    if shown {
-        command.stdout(std::io::stderr());
+    helper.args(["-o", "APT::Sandbox::User=root"]);
+    // Without a terminal a line per file is no progress but noise.
+    if shown && std::io::stderr().is_terminal() {
+        helper.stdout(std::io::stderr());
     } else {
-        command.stdout(Stdio::null());
+        helper.stdout(Stdio::null());
     }
-    command.stderr(Stdio::piped());
-    let output = command.output().with_context(|| format!("cannot start {HELPER}"))?;
+    helper.arg("download-file");
+    helper
+}
+
+fn run(mut helper: Command) -> Result<()> {
+    let output = helper.stderr(Stdio::piped()).output().with_context(|| format!("cannot start {HELPER}"))?;
     if output.status.success() {
         return Ok(());
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    bail!("cannot download {uri}: {}", stderr.split_whitespace().collect::<Vec<_>>().join(" "))
+    bail!("{}", stderr.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// What the signature of a Release file is worth.

@@ -14,8 +14,10 @@ mod intel;
 mod kernel;
 pub(crate) mod l2;
 mod mirror;
+mod newest;
 pub(crate) mod packages;
 mod port_e9;
+mod qemu;
 mod script;
 mod vmlinux;
 

@@ -34,7 +34,7 @@ pub(crate) const BOOT: [Need; 5] = [
     Need::new("dpkg-deb", "dpkg"),
 ];
 
-/// QEMU, as the lab or inside it.
+/// QEMU, for guests inside a lab.
 pub(crate) const QEMU: Need = Need::new("qemu-system-x86_64", "qemu-system-x86");
 
 /// Sees to it that everything needed is there.
