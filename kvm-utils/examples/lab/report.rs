@@ -41,6 +41,7 @@ pub struct Proof {
 pub struct Vm {
     pub pid: u32,
     pub name: String,
+    pub vmm: String,
     pub ended: bool,
     pub count: u64,
     pub vcpus: Vec<Vcpu>,

@@ -26,6 +26,7 @@ mod tracer_counts;
 mod tracer_filters;
 mod tracer_host;
 mod tracer_lifetime;
+mod tracer_linux;
 mod tracer_migration;
 mod two_vms;
 
@@ -39,6 +40,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (tracer_lifetime::RAW, tracer_lifetime::CLASSIC),
         (tracer_filters::RAW, tracer_filters::CLASSIC),
         (tracer_attach::RAW, tracer_attach::CLASSIC),
+        (tracer_linux::RAW, tracer_linux::CLASSIC),
         (tracer_host::RAW, tracer_host::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
@@ -52,5 +54,6 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         }
         groups.push(classic);
     }
+    groups.push(tracer_linux::NAMES);
     groups.into_iter().flatten()
 }

@@ -31,7 +31,7 @@ fn spinning() -> Result<kvm_utils::selftest::Session> {
 
 /// At least what came while it was surely attached, at most what came while it may have been.
 fn attached_amid_exits(context: &Context, source: Source) -> Result<()> {
-    const TIMES: usize = 20;
+    const TIMES: usize = 5;
     let host = check::host()?;
     let counter = Counter::all_reasons(&Scope::System, host.isa)?;
     let session = spinning()?;
