@@ -45,6 +45,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
+        groups.push(placement::TWO_CPUS);
         tracer.push((tracer_migration::RAW, tracer_migration::CLASSIC));
     }
     let raw = has_module_btf();

@@ -27,13 +27,15 @@ pub const TESTS: &[Test] = &[
         timeout_s: 60,
         run: |_| placed(Placement::EachUserExit),
     },
-    Test {
-        name: "halted-vcpu-changes-cpu",
-        needs_idle_kvm: false,
-        timeout_s: 60,
-        run: halted_vcpu_changes_cpu,
-    },
 ];
+
+/// Where there are two processors.
+pub const TWO_CPUS: &[Test] = &[Test {
+    name: "halted-vcpu-changes-cpu",
+    needs_idle_kvm: false,
+    timeout_s: 60,
+    run: halted_vcpu_changes_cpu,
+}];
 
 fn placed(placement: Placement) -> Result<Verdict> {
     let host = check::host()?;
