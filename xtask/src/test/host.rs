@@ -17,6 +17,11 @@ fn workspace(project: &Project, verb: &str) -> Command {
     cargo
 }
 
+pub(super) fn format(project: &Project) -> Result<()> {
+    process::show(cargo().current_dir(&project.root).args(["fmt", "--all", "--check", "--", "-l"]))
+        .context("the files named above are not formatted; type: cargo fmt --all")
+}
+
 pub(super) fn clippy(project: &Project) -> Result<()> {
     process::show(workspace(project, "clippy").args(["--all-targets", "--", "-D", "warnings"]))
 }

@@ -6,46 +6,61 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::tally::Tally;
-use crate::lab::{Lab, Output, Request, Suite, Vendor, l2};
-use crate::release::Release;
+use crate::lab::l2::{self, L2};
+use crate::lab::{Lab, Output, Request, Suite, Vendor};
+use crate::project::Project;
+use crate::release::{self, Release};
 
 /// The line the lab program prints when it has come to its end.
 const DONE: &str = "lab-done";
 
-/// Boots the lab and counts the tests, each named after the vendor and the kernel's series.
-///
-/// # Errors
-/// When the lab cannot even be set up. A guest that dies is a failure in the tally, beside what it had shown.
-pub(super) fn tests(
-    lab: &Lab,
-    release: &Release,
-    vendor: Vendor,
-    suite: Suite,
-    only: Option<&str>,
-) -> Result<Tally> {
-    let l2 = l2::prepare(&lab.cache)?;
-    let mut command: Vec<OsString> = vec![release.lab.clone().into(), "run-all".into()];
-    for (option, path) in
-        [("--kvm-utils", &release.kvm_utils), ("--l2-kernel", &l2.kernel), ("--l2-initramfs", &l2.initramfs)]
-    {
-        command.extend([option.into(), path.into()]);
+/// What the tests in all labs need.
+pub(super) struct Tests {
+    lab: Lab,
+    release: Release,
+    l2: L2,
+    /// Only tests with this in their name.
+    only: Option<String>,
+}
+
+impl Tests {
+    /// Builds and downloads it.
+    pub(super) fn prepare(project: &Project, only: Option<String>) -> Result<Self> {
+        let release = release::build(project)?;
+        let lab = Lab::open()?;
+        let l2 = l2::prepare(&lab.cache)?;
+        Ok(Self { lab, release, l2, only })
     }
-    if let Some(text) = only {
-        command.extend(["--only".into(), text.into()]);
+
+    /// Boots a lab and counts the tests, each named after the vendor and the kernel's series. A guest that dies is
+    /// a failure beside what it had shown.
+    pub(super) fn run(&self, vendor: Vendor, suite: Suite) -> Tally {
+        let (kvm_utils, l2) = (&self.release.kvm_utils, &self.l2);
+        let mut command: Vec<OsString> = vec![self.release.lab.clone().into(), "run-all".into()];
+        for (option, path) in
+            [("--kvm-utils", kvm_utils), ("--l2-kernel", &l2.kernel), ("--l2-initramfs", &l2.initramfs)]
+        {
+            command.extend([option.into(), path.into()]);
+        }
+        if let Some(text) = &self.only {
+            command.extend(["--only".into(), text.into()]);
+        }
+        let mut carry = vec![kvm_utils.clone(), l2.kernel.clone(), l2.initramfs.clone()];
+        carry.extend(l2::QEMU.map(PathBuf::from));
+        let request = Request { vendor, suite, command, carry, ..Request::default() };
+        let mut results = Results::new(vendor, suite);
+        let show = |lines: &[String]| lines.iter().for_each(|line| println!("{line}"));
+        let outcome = self.lab.run(
+            &request,
+            &mut Output::Lines(&mut |line| {
+                show(&results.read(line));
+                Ok(())
+            }),
+        );
+        // A test that was running when the guest died has not shown its details.
+        show(&results.details);
+        results.finish(outcome.map(|outcome| (outcome.kernel, outcome.status)))
     }
-    let mut carry = vec![release.kvm_utils.clone(), l2.kernel, l2.initramfs];
-    carry.extend(l2::QEMU.map(PathBuf::from));
-    let request = Request { vendor, suite, command, carry, ..Request::default() };
-    let mut results = Results::new(vendor, suite);
-    let outcome = lab.run(
-        &request,
-        &mut Output::Lines(&mut |line| {
-            println!("{vendor}/{suite}: {line}");
-            results.read(line);
-            Ok(())
-        }),
-    );
-    Ok(results.finish(outcome.map(|outcome| (outcome.kernel, outcome.status))))
 }
 
 /// Reads what the lab program prints: `lab-test NAME ok`, `lab-test NAME FAILED: why`,

@@ -4,26 +4,29 @@ mod host;
 mod lab;
 mod tally;
 
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::ebpf;
-use crate::lab::{Lab, Suite, Vendor};
-use crate::project::{Project, cargo};
-use crate::release::{self, Release};
-use crate::{process, ui};
+use crate::lab::{Suite, Vendor};
+use crate::project::Project;
+use crate::ui;
 use tally::Tally;
 
-/// Which labs the tests run in.
+/// Which labs the tests run in, the slowest first.
 const LABS: [(Vendor, Suite); 5] = [
+    (Vendor::Intel, Suite::Bookworm),
     (Vendor::Amd, Suite::Bullseye),
     (Vendor::Amd, Suite::Bookworm),
     (Vendor::Amd, Suite::Trixie),
     (Vendor::Amd, Suite::Forky),
-    (Vendor::Intel, Suite::Bookworm),
 ];
 
 /// Options of `cargo xtask test`.
@@ -35,45 +38,56 @@ pub(crate) struct Options {
     /// List the steps and do nothing
     #[arg(long)]
     list: bool,
+    /// How many labs run at a time [default: as many as this machine has processors]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
     /// In the labs, only tests whose name contains this
     #[arg(long, value_name = "TEXT")]
     lab_test: Option<String>,
 }
 
 /// One step.
+#[derive(Clone, Copy)]
 enum Step {
+    Host(Check),
+    Lab(Vendor, Suite),
+}
+
+/// A step that needs nothing but this machine.
+#[derive(Clone, Copy)]
+enum Check {
     Format,
     Clippy,
     EbpfClippy,
     EbpfVerify,
     Unit,
-    Lab(Vendor, Suite),
 }
 
 impl Step {
     fn all() -> Vec<Self> {
-        let host = [Self::Format, Self::Clippy, Self::EbpfClippy, Self::EbpfVerify, Self::Unit];
-        host.into_iter().chain(LABS.map(|(vendor, suite)| Self::Lab(vendor, suite))).collect()
+        let checks = [Check::Format, Check::Clippy, Check::EbpfClippy, Check::EbpfVerify, Check::Unit];
+        let labs = LABS.map(|(vendor, suite)| Self::Lab(vendor, suite));
+        checks.map(Self::Host).into_iter().chain(labs).collect()
     }
 
     fn name(&self) -> String {
         match self {
-            Self::Format => "format".into(),
-            Self::Clippy => "clippy".into(),
-            Self::EbpfClippy => "ebpf-clippy".into(),
-            Self::EbpfVerify => "ebpf-verify".into(),
-            Self::Unit => "unit".into(),
+            Self::Host(Check::Format) => "format".into(),
+            Self::Host(Check::Clippy) => "clippy".into(),
+            Self::Host(Check::EbpfClippy) => "ebpf-clippy".into(),
+            Self::Host(Check::EbpfVerify) => "ebpf-verify".into(),
+            Self::Host(Check::Unit) => "unit".into(),
             Self::Lab(vendor, suite) => format!("lab-{vendor}-{suite}"),
         }
     }
 
     fn about(&self) -> String {
         match self {
-            Self::Format => "rustfmt has nothing to change".into(),
-            Self::Clippy => "clippy has nothing to say of the host's code".into(),
-            Self::EbpfClippy => "clippy has nothing to say of the eBPF programs".into(),
-            Self::EbpfVerify => "the committed eBPF object is what its sources give".into(),
-            Self::Unit => "unit, snapshot and command line tests".into(),
+            Self::Host(Check::Format) => "rustfmt has nothing to change".into(),
+            Self::Host(Check::Clippy) => "clippy has nothing to say of the host's code".into(),
+            Self::Host(Check::EbpfClippy) => "clippy has nothing to say of the eBPF programs".into(),
+            Self::Host(Check::EbpfVerify) => "the committed eBPF object is what its sources give".into(),
+            Self::Host(Check::Unit) => "unit, snapshot and command line tests".into(),
             Self::Lab(vendor, suite) => {
                 format!("tests on Debian {suite}'s kernel with emulated {vendor} virtualization")
             }
@@ -87,16 +101,6 @@ impl Step {
             name.strip_prefix(picked.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('-'))
         })
     }
-}
-
-/// What the steps share.
-struct Run {
-    project: Project,
-    /// Nothing may be skipped.
-    strict: bool,
-    lab_test: Option<String>,
-    /// The release build, made once; its error's text if it failed.
-    release: Option<Result<Release, String>>,
 }
 
 /// `cargo xtask test`.
@@ -116,78 +120,116 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
         }
         steps.retain(|step| step.is_picked(&options.only));
     }
-    let strict = std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false");
-    let project = Project::locate()?;
-    let mut run = Run { project, strict, lab_test: options.lab_test, release: None };
+    let run = Run {
+        project: Project::locate()?,
+        strict: std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false"),
+        steps: steps.len(),
+        started: AtomicUsize::new(0),
+        tally: Mutex::default(),
+    };
     let start = Instant::now();
-    let mut all = Tally::default();
-    for (number, step) in steps.iter().enumerate() {
-        let (name, from) = (step.name(), Instant::now());
-        ui::step(format_args!("[{}/{}] {name}: {}", number + 1, steps.len(), step.about()));
-        let tally = run.step(step, &name);
-        ui::step(format_args!(
-            "[{}/{}] {name}: {tally} in {}",
-            number + 1,
-            steps.len(),
-            ui::elapsed(from.elapsed())
-        ));
-        all.add(tally);
-    }
-    ui::step(format_args!("all steps took {}", ui::elapsed(start.elapsed())));
-    for (what, list) in [("skipped", &all.skipped), ("FAILED", &all.failed)] {
-        for (name, why) in list {
-            println!("{what} {name}: {why}");
+    let mut labs = VecDeque::new();
+    for step in steps {
+        match step {
+            Step::Host(check) => run.timed(step, || run.check(check, &step.name())),
+            Step::Lab(vendor, suite) => labs.push_back((vendor, suite)),
         }
     }
-    println!("{all}");
-    Ok(if all.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if !labs.is_empty() {
+        let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok());
+        run.labs(labs, jobs.map_or(1, NonZeroUsize::get), options.lab_test);
+    }
+    ui::step(format_args!("all steps took {}", ui::elapsed(start.elapsed())));
+    let tally = run.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (what, list) in [("skipped", &tally.skipped), ("FAILED", &tally.failed)] {
+        for (name, why) in list {
+            println!("{what} {name}: {}", short(why));
+        }
+    }
+    println!("{tally}");
+    Ok(if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the steps share.
+struct Run {
+    project: Project,
+    /// Nothing may be skipped.
+    strict: bool,
+    /// How many steps there are, and how many have been started.
+    steps: usize,
+    started: AtomicUsize,
+    tally: Mutex<Tally>,
 }
 
 impl Run {
-    fn step(&mut self, step: &Step, name: &str) -> Tally {
-        match step {
-            Step::Format => Tally::single(
-                name,
-                process::show(
-                    cargo().current_dir(&self.project.root).args(["fmt", "--all", "--check", "--", "-l"]),
-                ),
-            ),
-            Step::Clippy => Tally::single(name, host::clippy(&self.project)),
-            Step::EbpfClippy => self.unless_sources_miss(name, ebpf::clippy(&self.project)),
-            Step::EbpfVerify => {
-                let verdict =
-                    ebpf::verify(&self.project).and_then(|differences| match differences.as_slice() {
-                        [] => Ok(()),
-                        some => bail!("{}; run `cargo xtask ebpf`", some.join("; ")),
-                    });
-                self.unless_sources_miss(name, verdict)
-            }
-            Step::Unit => host::tests(&self.project, name),
-            Step::Lab(vendor, suite) => {
-                let tally = self.lab(*vendor, *suite).unwrap_or_else(|error| Tally::single(name, Err(error)));
-                if self.strict { tally.without_skips() } else { tally }
-            }
+    /// Runs one step and says when it starts and ends.
+    fn timed(&self, step: Step, run: impl FnOnce() -> Tally) {
+        let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
+        let head = format!("[{number}/{}] {}", self.steps, step.name());
+        ui::step(format_args!("{head}: {}", step.about()));
+        let start = Instant::now();
+        let mut tally = run();
+        if self.strict {
+            tally = tally.without_skips();
         }
+        ui::step(format_args!("{head}: {tally} in {}", ui::elapsed(start.elapsed())));
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).add(tally);
     }
 
-    /// Skips a step that lacks nothing but the sources of Rust's library; where nothing may be skipped it fails.
-    fn unless_sources_miss(&self, name: &str, result: Result<()>) -> Tally {
-        match result {
-            Err(error) if !self.strict && error.is::<ebpf::MissingSources>() => {
-                Tally::skipped(name, &format!("{error:#}"))
-            }
-            result => Tally::single(name, result),
-        }
-    }
-
-    fn lab(&mut self, vendor: Vendor, suite: Suite) -> Result<Tally> {
+    fn check(&self, check: Check, name: &str) -> Tally {
         let project = &self.project;
-        let release =
-            self.release.get_or_insert_with(|| release::build(project).map_err(|error| format!("{error:#}")));
-        match release {
-            Ok(release) => lab::tests(&Lab::open()?, release, vendor, suite, self.lab_test.as_deref()),
-            Err(error) => bail!("{error}"),
+        match check {
+            Check::Format => Tally::single(name, host::format(project)),
+            Check::Clippy => Tally::single(name, host::clippy(project)),
+            Check::EbpfClippy => unless_sources_miss(name, ebpf::clippy(project)),
+            Check::EbpfVerify => {
+                let verdict = ebpf::verify(project).and_then(|differences| match differences.as_slice() {
+                    [] => Ok(()),
+                    some => bail!("{}; run `cargo xtask ebpf`", some.join("; ")),
+                });
+                unless_sources_miss(name, verdict)
+            }
+            Check::Unit => host::tests(project, name),
         }
+    }
+
+    /// Runs the labs, `jobs` at a time.
+    fn labs(&self, labs: VecDeque<(Vendor, Suite)>, jobs: usize, only: Option<String>) {
+        let tests = lab::Tests::prepare(&self.project, only);
+        let jobs = jobs.min(labs.len());
+        let queue = Mutex::new(labs);
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let work = || {
+            while let Some((vendor, suite)) = next() {
+                let step = Step::Lab(vendor, suite);
+                self.timed(step, || match &tests {
+                    Ok(tests) => tests.run(vendor, suite),
+                    Err(error) => Tally::failed(&step.name(), &format!("{error:#}")),
+                });
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(work);
+            }
+        });
+    }
+}
+
+/// Skips a step that lacks nothing but the sources of Rust's library.
+fn unless_sources_miss(name: &str, result: Result<()>) -> Tally {
+    match result {
+        Err(error) if error.is::<ebpf::MissingSources>() => Tally::skipped(name, &format!("{error:#}")),
+        result => Tally::single(name, result),
+    }
+}
+
+/// A cause in the list at the end; the whole of it stands where it happened.
+fn short(why: &str) -> String {
+    const LENGTH: usize = 400;
+    match why.char_indices().nth(LENGTH) {
+        Some((end, _)) if !why.contains('\n') => format!("{} ...", &why[..end]),
+        _ => why.to_owned(),
     }
 }
 
@@ -204,6 +246,14 @@ mod tests {
         for name in ["lab-a", "amd", "", "lab-amd-bookworm-x"] {
             assert!(!step.is_picked(&[name.into()]), "{name}");
         }
+    }
+
+    #[test]
+    fn long_causes_are_cut_but_not_consoles() {
+        assert_eq!(short("3 != 4"), "3 != 4");
+        assert_eq!(short(&"ä".repeat(500)).chars().count(), 404);
+        let console = format!("died:\n{}", "x".repeat(500));
+        assert_eq!(short(&console), console);
     }
 
     #[test]

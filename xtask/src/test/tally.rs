@@ -30,6 +30,11 @@ impl Tally {
         Self { skipped: vec![(name.into(), why.into())], ..Self::default() }
     }
 
+    /// A step that could not be run.
+    pub(super) fn failed(name: &str, why: &str) -> Self {
+        Self { failed: vec![(name.into(), why.into())], ..Self::default() }
+    }
+
     pub(super) fn fail(&mut self, name: &str, why: &str) {
         self.failed.push((name.into(), why.into()));
     }
