@@ -287,6 +287,8 @@ impl Session {
         let readings = [before, self.witness.read()];
         self.admit()?;
         self.absorb(false);
+        // First: it may find the last numbers of vCPUs that ended since the copy.
+        self.bury()?;
         self.collection.close_interval();
         let mark = Mark {
             bounds: self.bounds(Vms::All, &readings),
@@ -297,7 +299,6 @@ impl Session {
                 self.tracer.trouble(Trouble::UnreadableReason),
             ],
         };
-        self.bury()?;
         Ok((mark, readings))
     }
 
