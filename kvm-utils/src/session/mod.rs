@@ -94,9 +94,10 @@ impl Session {
         incomparable: Option<String>,
     ) -> Result<Self, TracerError> {
         let root = host::SysRoot::default();
+        let info = host::HostInfo::gather(&root);
         let mut witness = Witness::new(&root, settings.pid_namespace.is_none(), incomparable);
-        let mut tracer = Tracer::start(settings, || _ = witness.begin())?;
-        let zero = Ok(witness.begin());
+        let mut tracer = Tracer::start(settings, || _ = witness.begin(info.cpus_online))?;
+        let zero = Ok(witness.begin(info.cpus_online));
         let mut snapshot = Snapshot::default();
         tracer.read(&mut snapshot);
         let mark = |bounds: Result<Bounds, String>| Mark {
@@ -113,7 +114,7 @@ impl Session {
             groups: Groups::default(),
             select,
             witness,
-            info: host::HostInfo::gather(&root),
+            info,
             proc: root.proc(),
             run_began: mark(zero.clone()),
             interval_began: mark(zero),

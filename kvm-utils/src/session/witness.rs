@@ -45,7 +45,8 @@ pub struct Witness {
     stat: host::KvmStat,
     /// Read right after the programs were attached.
     baseline: Reading,
-    /// Exits of all VMs between a reading right before that and the baseline: of these we counted some.
+    /// Exits of all VMs between a reading right before that and the baseline, of which we counted some, and one for each
+    /// vCPU that may then have been in motion.
     attaching: u64,
     /// What the statistic cannot be compared with, and why.
     incomparable: Option<String>,
@@ -73,14 +74,18 @@ impl Witness {
     }
 
     /// Reads the statistic anew where counting begins: right before the programs are attached and right after. Gives the
-    /// bounds at which the run begins.
-    pub fn begin(&mut self) -> Bounds {
+    /// bounds at which the run begins, on a host of so many CPUs.
+    pub fn begin(&mut self, cpus: u32) -> Bounds {
         let now = self.read();
+        let mut moving = 0;
         if let (Ok(before), Ok(after)) = (&self.baseline, &now) {
-            self.attaching = after.iter().map(|(tgid, now)| since(before.get(tgid), Some(now))).sum();
+            let exits: u64 = after.iter().map(|(tgid, now)| since(before.get(tgid), Some(now))).sum();
+            // A CPU runs one vCPU at a time.
+            moving = if exits > 0 { u64::from(cpus) } else { 0 };
+            self.attaching = exits + moving;
         }
         self.baseline = now;
-        Bounds { least: 0, most: self.attaching }
+        Bounds { least: 0, most: self.attaching + moving }
     }
 
     /// Reads the statistic now.
