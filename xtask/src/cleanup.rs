@@ -45,8 +45,14 @@ impl Registry {
 extern "C" fn forward(signal: libc::c_int) {
     // At most 64 fits; the handler may call nothing but async-signal-safe functions.
     let byte = signal as u8;
-    // SAFETY: write(2) is async-signal-safe; the buffer is one live byte, and the descriptor stays open for ever.
-    unsafe { libc::write(PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1) };
+    // SAFETY: write(2) and the address of this thread's errno are async-signal-safe; the buffer is one live byte, the
+    // descriptor stays open for ever, and errno is put back for the code that was interrupted.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        libc::write(PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1);
+        *errno = before;
+    }
 }
 
 /// Catches the signals for the rest of the process's life. Started programs get the default action back at exec.
