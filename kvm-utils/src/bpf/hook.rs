@@ -1,6 +1,9 @@
 //! Where the programs attach. One file of kvm-utils-ebpf/src/hook for each.
 
-use super::object::program;
+use super::{
+    event::{self, Event},
+    object::program,
+};
 
 /// A place in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,11 +14,13 @@ pub enum Hook {
     KvmEntry,
     /// The function kvm_arch_vcpu_destroy.
     VcpuDestroy,
+    /// A tracepoint that says nothing of the vCPU.
+    Event(&'static Event),
 }
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::KvmExit, Self::KvmEntry, Self::VcpuDestroy];
+    pub const ALL: &[Self] = &[Self::KvmExit, Self::KvmEntry, Self::VcpuDestroy, Self::Event(&event::MSR)];
 
     /// The programs that can be attached there; which of them depends on the source.
     #[must_use]
@@ -24,6 +29,7 @@ impl Hook {
             Self::KvmExit => &[program::KVM_EXIT_RAW, program::KVM_EXIT_TP],
             Self::KvmEntry => &[program::KVM_ENTRY_RAW, program::KVM_ENTRY_TP],
             Self::VcpuDestroy => &[program::VCPU_DESTROY],
+            Self::Event(event) => &event.programs,
         }
     }
 }

@@ -160,6 +160,17 @@ fn arguments<'a>(
     }
 }
 
+/// Bytes of each argument of a raw tracepoint; 0 for what is neither a pointer nor an integer.
+pub(super) fn argument_sizes(kvm: &Module<'_>, event: &'static str) -> Result<Vec<u32>, LayoutError> {
+    let all = arguments(kvm, event, &format!("btf_trace_{event}"))?;
+    let size = |parameter: &Parameter<'_>| match parameter.value {
+        Value::Pointer { .. } => 8,
+        Value::Integer { size } => size,
+        Value::Other => 0,
+    };
+    Ok(all.iter().map(size).collect())
+}
+
 /// Which argument of `kvm_exit` is which. They usually have no names, so their types and order decide: (vcpu, isa), or
 /// (reason, vcpu, isa).
 fn exit_args(args: &[Parameter<'_>]) -> Result<(ExitArgs, TypeId), LayoutError> {
@@ -268,7 +279,7 @@ fn from_vcpu(
     })
 }
 
-fn sized(
+pub(super) fn sized(
     ty: &'static str,
     member: &'static str,
     found: Member,
@@ -280,7 +291,12 @@ fn sized(
     Err(LayoutError::Unexpected { ty, member, problem: format!("has {} bytes", found.size) })
 }
 
-fn missing(module: &Module<'_>, ty: &'static str, member: &'static str, source: BtfError) -> LayoutError {
+pub(super) fn missing(
+    module: &Module<'_>,
+    ty: &'static str,
+    member: &'static str,
+    source: BtfError,
+) -> LayoutError {
     LayoutError::Missing { ty, member, files: module.described(), source }
 }
 

@@ -199,6 +199,7 @@ fn one_vcpu(vcpu: &VcpuNumbers<'_>, interval: Duration, order: &Order) -> Vcpu {
     Vcpu {
         vcpu: (vcpu.id != u32::MAX).then_some(vcpu.id),
         tid: if head.ns_tid == 0 { head.tid } else { head.ns_tid },
+        others: false,
         events: vcpu.by_code.values().map(|s| s.count).sum(),
         running: vcpu.state.pending().map(|(since, cell)| Running {
             reason: cell.code.name(),
