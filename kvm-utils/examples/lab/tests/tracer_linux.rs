@@ -27,23 +27,29 @@ fn qemu(name: &str, options: &[&str]) -> Command {
     command
 }
 
-/// Linux boots on two vCPUs and powers off: our count per reason is the kernel's, and every vCPU is there.
-fn linux_guest(context: &Context, source: Source) -> Result<()> {
-    let host = check::host()?;
+/// Boots Linux on two vCPUs under QEMU with more `options` and words on the kernel's command line, and waits until it has
+/// powered off. Gives QEMU's pid.
+pub fn boot(context: &Context, name: &str, options: &[&str], words: &str) -> Result<u32> {
     let (Some(kernel), Some(initramfs)) = (&context.l2_kernel, &context.l2_initramfs) else {
         bail!("--l2-kernel and --l2-initramfs are needed");
     };
-    let counter = Counter::all_reasons(&Scope::System, host.isa)?;
-    let tracer = Tracer::start(context, source, &[])?;
-    let mut command =
-        qemu("lab-linux", &["-smp", "2", "-m", "256", "-append", "console=ttyS0 quiet work=boot"]);
+    let mut command = qemu(name, &["-smp", "2", "-m", "256"]);
+    command.args(options).args(["-append", &format!("console=ttyS0 quiet {words}")]);
     let guest = command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs).spawn();
     let guest = guest.context("cannot start qemu-system-x86_64")?;
     let pid = guest.id();
     let output = guest.wait_with_output()?;
     let console = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success() && console.contains("L2-DONE"), "{}: {console}", output.status);
+    Ok(pid)
+}
 
+/// Linux boots on two vCPUs and powers off: our count per reason is the kernel's, and every vCPU is there.
+fn linux_guest(context: &Context, source: Source) -> Result<()> {
+    let host = check::host()?;
+    let counter = Counter::all_reasons(&Scope::System, host.isa)?;
+    let tracer = Tracer::start(context, source, &[])?;
+    let pid = boot(context, "lab-linux", &[], "work=boot")?;
     let summary = tracer.stop()?;
     summary.ensure_equals(&counter.read()?)?;
     match source {
