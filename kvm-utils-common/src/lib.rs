@@ -3,6 +3,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod config;
+pub mod cpuid;
 pub mod event;
 pub mod exits;
 pub mod hist;

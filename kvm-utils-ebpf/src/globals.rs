@@ -55,6 +55,8 @@ globals! {
     ROW_BITS: u32 = 0;
     /// Classic kvm_msr: descriptors of write, ecx, data, exception (`kvm_utils_common::event`).
     MSR_FIELDS: u64 = 0;
+    /// Classic kvm_cpuid: descriptors of function, index, found, used_max_basic.
+    CPUID_FIELDS: u64 = 0;
 
     /// Device of this tool's pid namespace; used with the next.
     PIDNS_DEV: u64 = 0;

@@ -1,4 +1,5 @@
 //! One file per noun: its maps and the functions that hooks hand their events to.
 
+pub mod cpuid;
 pub mod exits;
 pub mod msr;

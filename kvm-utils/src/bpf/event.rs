@@ -38,6 +38,15 @@ pub static MSR: Event = Event {
     arguments: &[4, 4, 8, 1],
 };
 
+/// Answers to CPUID.
+pub static CPUID: Event = Event {
+    name: "kvm_cpuid",
+    programs: ["kvm_cpuid_raw", "kvm_cpuid_tp"],
+    global: "CPUID_FIELDS",
+    fields: &["function", "index?", "found", "used_max_basic?"],
+    arguments: &[4, 4, 8, 8, 8, 8, 1, 1],
+};
+
 impl Event {
     /// What the classic program must be told of this kernel's record.
     ///

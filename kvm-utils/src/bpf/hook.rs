@@ -20,7 +20,13 @@ pub enum Hook {
 
 impl Hook {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::KvmExit, Self::KvmEntry, Self::VcpuDestroy, Self::Event(&event::MSR)];
+    pub const ALL: &[Self] = &[
+        Self::KvmExit,
+        Self::KvmEntry,
+        Self::VcpuDestroy,
+        Self::Event(&event::MSR),
+        Self::Event(&event::CPUID),
+    ];
 
     /// The programs that can be attached there; which of them depends on the source.
     #[must_use]

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, which parses its options and runs.
 
 pub mod caps;
+pub mod cpuid;
 pub mod exits;
 pub mod msr;
 pub mod options;
@@ -39,6 +40,7 @@ enum Command {
     Exits(exits::Args),
     Wrmsr(msr::WriteArgs),
     Msr(msr::Args),
+    Cpuid(cpuid::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -53,6 +55,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Exits(args) => exits::run(args),
         Command::Wrmsr(args) => msr::run_writes(args),
         Command::Msr(args) => msr::run(args),
+        Command::Cpuid(args) => cpuid::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }

@@ -26,6 +26,8 @@ pub struct Body {
     pub totals: Vec<Row>,
     /// Events, all keys, all vCPUs and other threads.
     pub counted: u64,
+    /// Rows over all VMs that were left out because only the first ones are wanted.
+    pub left_out: usize,
 }
 
 /// What a body is made from.
@@ -86,7 +88,7 @@ pub fn body(parts: &Parts<'_>) -> Body {
         };
         let numbers = numbers(parts, build, &slice, 0, &[], None);
         let events = numbers.events;
-        let rows = rows(parts, build, &numbers);
+        let (rows, _) = rows(parts, build, &numbers);
         totals.add(&slice);
         out.vms.push(Vm {
             pid,
@@ -102,7 +104,7 @@ pub fn body(parts: &Parts<'_>) -> Body {
     }
     let all = numbers(parts, build, &totals, wall_ns, &[], None);
     out.counted = all.events;
-    out.totals = rows(parts, build, &all);
+    (out.totals, out.left_out) = rows(parts, build, &all);
     out
 }
 
@@ -122,10 +124,13 @@ fn numbers<'a>(
     Numbers { slice, events, interval: parts.interval, wall_ns, isa: parts.isa, vcpus, vcpu }
 }
 
-fn rows(parts: &Parts<'_>, build: Build, numbers: &Numbers<'_>) -> Vec<Row> {
+/// The rows that are wanted, and how many are not.
+fn rows(parts: &Parts<'_>, build: Build, numbers: &Numbers<'_>) -> (Vec<Row>, usize) {
     let mut rows = (build.rows)(numbers);
+    let all = rows.len();
     arrange(&mut rows, parts.noun.columns, &parts.order.sort, parts.order.top);
-    rows
+    let left_out = all - rows.len();
+    (rows, left_out)
 }
 
 fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) -> (Vm, Slice, u64) {
@@ -147,7 +152,7 @@ fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) ->
             others: false,
             events: numbers.events,
             running: None,
-            rows: rows(parts, build, &numbers),
+            rows: rows(parts, build, &numbers).0,
         });
         wall_ns += wall;
         sum.add(&slice);
@@ -155,7 +160,7 @@ fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) ->
     vcpus.sort_by_key(|vcpu| (vcpu.vcpu, vcpu.tid));
     if let Some(crowd) = crowd {
         let numbers = numbers(parts, build, &crowd, 0, &ids, None);
-        vcpus.push(others(visible(group), numbers.events, rows(parts, build, &numbers)));
+        vcpus.push(others(visible(group), numbers.events, rows(parts, build, &numbers).0));
         sum.add(&crowd);
     }
     let numbers = numbers(parts, build, &sum, wall_ns, &ids, None);
@@ -167,7 +172,7 @@ fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) ->
         events: numbers.events,
         busy_share: None,
         waiting_share: None,
-        rows: rows(parts, build, &numbers),
+        rows: rows(parts, build, &numbers).0,
         vcpus,
     };
     (vm, sum, wall_ns)

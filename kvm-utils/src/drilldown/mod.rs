@@ -1,6 +1,7 @@
 //! One module per noun: reads what the programs recorded and turns it into the model's rows.
 
 pub mod body;
+pub mod cpuid;
 pub mod exits;
 pub mod msr;
 pub mod noun;
