@@ -7,6 +7,7 @@ pub mod cpuid;
 pub mod event;
 pub mod exits;
 pub mod hist;
+pub mod hypercall;
 pub mod msr;
 pub mod numbers;
 pub mod rows;

@@ -2,4 +2,5 @@
 
 pub mod cpuid;
 pub mod exits;
+pub mod hypercall;
 pub mod msr;

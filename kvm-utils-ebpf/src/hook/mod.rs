@@ -8,7 +8,10 @@ pub mod event;
 mod kvm_cpuid;
 mod kvm_entry;
 mod kvm_exit;
+mod kvm_hv_hypercall;
+mod kvm_hypercall;
 mod kvm_msr;
+mod kvm_xen_hypercall;
 mod vcpu_destroy;
 
 /// What the program of a classic tracepoint returns: with 0 the kernel would keep the event from everybody else who

@@ -26,6 +26,9 @@ impl Hook {
         Self::VcpuDestroy,
         Self::Event(&event::MSR),
         Self::Event(&event::CPUID),
+        Self::Event(&event::HYPERCALL),
+        Self::Event(&event::HV_HYPERCALL),
+        Self::Event(&event::XEN_HYPERCALL),
     ];
 
     /// The programs that can be attached there; which of them depends on the source.

@@ -3,6 +3,7 @@
 pub mod caps;
 pub mod cpuid;
 pub mod exits;
+pub mod hypercall;
 pub mod msr;
 pub mod options;
 mod printer;
@@ -41,6 +42,7 @@ enum Command {
     Wrmsr(msr::WriteArgs),
     Msr(msr::Args),
     Cpuid(cpuid::Args),
+    Hypercall(hypercall::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -56,6 +58,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Wrmsr(args) => msr::run_writes(args),
         Command::Msr(args) => msr::run(args),
         Command::Cpuid(args) => cpuid::run(args),
+        Command::Hypercall(args) => hypercall::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }

@@ -1,9 +1,9 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{cpuid, exits, msr, noun::Noun};
+use super::{cpuid, exits, hypercall, msr, noun::Noun};
 
 /// Every drill-down.
-pub static REGISTRY: &[&Noun] = &[&exits::NOUN, &msr::MSR, &msr::WRMSR, &cpuid::NOUN];
+pub static REGISTRY: &[&Noun] = &[&exits::NOUN, &msr::MSR, &msr::WRMSR, &cpuid::NOUN, &hypercall::NOUN];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.
 pub static SHARED_MAPS: &[&str] = &[

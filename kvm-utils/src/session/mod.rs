@@ -377,6 +377,7 @@ impl Session {
                 scope,
                 interval,
                 began_ns,
+                exits: &exits.by_code,
                 isa,
                 order,
                 stranger: &|tgid| self.stranger(tgid),
@@ -384,6 +385,7 @@ impl Session {
             proof.counted = body.counted;
             proof.kvm_stat = KvmStat::NotKept;
             proof.own_cost = self.cost.recent();
+            notes.extend(body.notes);
             if body.left_out > 0 {
                 let rows = crate::view::units::counted(body.left_out as u64, "row is", "rows are");
                 notes.push(format!("{rows} not shown; --top N shows the first N"));
