@@ -218,7 +218,7 @@ impl Session {
                 let comm: Vec<u8> = head.comm.iter().copied().take_while(|b| *b != 0).collect();
                 (host::process::printable(&comm), "unknown".to_owned())
             },
-            |vm| (vm.name, vm.vmm.as_str().to_owned()),
+            |vm| (vm.identity.name, vm.identity.vmm.as_str().to_owned()),
         )
     }
 
