@@ -10,7 +10,7 @@ use super::{
     rows::{COLUMNS, Code, Whole, row},
     stats::ExitStats,
 };
-use crate::model::{Row, Running, Vcpu, Vm, arrange};
+use crate::model::{Place, Row, Running, Vcpu, Vm, arrange};
 
 /// Which numbers to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +186,13 @@ fn vm(
         pid: if group.ns_tgid == 0 { group.tgid } else { group.ns_tgid },
         name: identity.name.clone(),
         vmm: identity.vmm.as_str().to_owned(),
+        uuid: identity.uuid.clone(),
+        id: identity.id.clone(),
+        within: identity
+            .within
+            .iter()
+            .map(|place| Place { kind: place.kind.as_str(), name: place.name.clone() })
+            .collect(),
         ended: vcpus.iter().all(|v| v.state.ended),
         events: sums.values().map(|s| s.count).sum(),
         busy_share: share(false),
