@@ -163,6 +163,12 @@ pub fn current() -> Current {
         };
     }
     let Some(vcpu) = loaded() else { return Current::crowd() };
+    of(vcpu)
+}
+
+/// A vCPU known by its `struct kvm_vcpu`.
+#[inline(always)]
+pub fn of(vcpu: u64) -> Current {
     let who = Who::by_address(vcpu, 0);
     if let Some(record) = cached(who) {
         return Current { record: Some(record), crowd: 0 };

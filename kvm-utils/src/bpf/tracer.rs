@@ -23,6 +23,7 @@ use super::{
     cause::cause,
     clock::TscClock,
     event::{Event, How},
+    hook::Function,
     mapped::Mapped,
     object::{OBJECT, VCPU_DESTROY_SYMBOL, program},
     prog_info::{self, RunTime},
@@ -64,6 +65,8 @@ pub struct Settings {
     pub exits: bool,
     /// What else drill-downs are fed by.
     pub events: Events,
+    /// Functions, likewise.
+    pub functions: Vec<&'static Function>,
     /// Each vCPU's table has room for two to the power of this many keys, at most [`MOST_ROW_BITS`].
     pub row_bits: u32,
     /// Counters at fixed places that the drill-down has per vCPU (`kvm_utils_common::numbers`).
@@ -172,6 +175,10 @@ impl Tracer {
         let rows = mapped(&ebpf, "ROWS", sizes.rows)?;
         let numbers = mapped(&ebpf, "NUMBERS", sizes.numbers)?;
         let clock = mapped(&ebpf, "CLOCK", 1)?;
+        if settings.counters > 0 {
+            tsc.settle();
+            tsc.tell(&clock);
+        }
         fill_filters(&mut ebpf, settings)?;
         let mut free = queue(&mut ebpf)?;
         for slot in 1..slots {
@@ -192,6 +199,9 @@ impl Tracer {
         }
         // Events before exits, so that no exit is seen without what it turns out to be.
         before_counting();
+        for function in &settings.functions {
+            attach_function(&mut ebpf, function)?;
+        }
         for (event, how, _) in &settings.events {
             attach_event(&mut ebpf, event, *how)?;
         }
@@ -572,6 +582,22 @@ fn attach_event(ebpf: &mut Ebpf, event: &'static Event, how: How) -> Result<(), 
         How::Raw => attach_raw(ebpf, raw, event.name),
         How::Classic => attach_tracepoint(ebpf, classic, event.name),
     }
+}
+
+/// Attaches to the first of the function's names that this kernel has.
+fn attach_function(ebpf: &mut Ebpf, function: &'static Function) -> Result<(), TracerError> {
+    let [name] = function.programs;
+    let program: &mut KProbe = get(ebpf, name)?;
+    program.load().map_err(|e| TracerError::Program { program: name, source: Box::new(e) })?;
+    let mut refused = None;
+    for symbol in function.symbols {
+        match program.attach(symbol, 0) {
+            Ok(_) => return Ok(()),
+            Err(e) => refused = Some((*symbol, e)),
+        }
+    }
+    let (target, source) = refused.ok_or(TracerError::Object(name))?;
+    Err(TracerError::Attach { target, source: Box::new(source) })
 }
 
 fn attach_destroy(ebpf: &mut Ebpf) -> Result<(), TracerError> {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     bpf::{
         caps::{Blocker, obstacle},
-        hook::Hook,
+        hook::{Function, Hook},
         source::{self, SourceChoice},
         tracer::{Settings, TracerError},
     },
@@ -231,6 +231,7 @@ pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Setting
         layout: resolved.globals,
         exits: noun.hooks.contains(&Hook::KvmExit),
         events: resolved.events,
+        functions: functions(noun),
         row_bits: noun.row_bits,
         counters: noun.counters,
         max_vcpus: LEAST_VCPUS,
@@ -238,6 +239,14 @@ pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Setting
         vcpu_ids: Vec::new(),
         pid_namespace: (!own.is_initial()).then_some((own.dev, own.ino)),
     })
+}
+
+fn functions(noun: &Noun) -> Vec<&'static Function> {
+    let of = |hook: &Hook| match hook {
+        Hook::Function(function) => Some(*function),
+        _ => None,
+    };
+    noun.hooks.iter().filter_map(of).collect()
 }
 
 /// Says what keeps this process from tracing, and whether that is a matter of privileges.
