@@ -183,7 +183,11 @@ fn kvm_events() -> Result<std::path::PathBuf, SourceError> {
 }
 
 fn raw(files: &BtfFiles, hooks: &[Hook]) -> Result<Resolved, LayoutError> {
-    let layout = ExitLayout::find(files)?;
+    let layout = if hooks.contains(&Hook::KvmExit) {
+        ExitLayout::find(files)?
+    } else {
+        ExitLayout::without_reasons(files)?
+    };
     let unknown = |event| LayoutError::UnknownPrototype { event, arguments: Vec::new() };
     // The forms that the programs can read; see kvm-utils-ebpf/src/hook.
     let by_value = match (layout.exit.reason, layout.exit.vcpu, layout.exit.isa) {

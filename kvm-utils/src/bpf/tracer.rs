@@ -65,6 +65,8 @@ pub struct Settings {
     pub exits: bool,
     /// What else drill-downs are fed by.
     pub events: Events,
+    /// Whether the kernel is to tell when it destroys a vCPU, where vCPUs are known by their address.
+    pub destroy_hook: bool,
     /// Functions, likewise.
     pub functions: Vec<&'static Function>,
     /// Each vCPU's table has room for two to the power of this many keys, at most [`MOST_ROW_BITS`].
@@ -144,6 +146,7 @@ pub enum TracerError {
 pub struct Tracer {
     ebpf: Ebpf,
     source: Source,
+    tells_of_ends: bool,
     records: Mapped<VcpuRecord>,
     trouble: Mapped<u64>,
     rows: Mapped<RowCell>,
@@ -185,7 +188,7 @@ impl Tracer {
             free.push(slot, 0).map_err(|e| map_error("FREE_VCPUS", e))?;
         }
         let raw = settings.source == Source::Raw;
-        if raw {
+        if raw && settings.destroy_hook {
             // First, or a vCPU could be gone before anybody is told.
             attach_destroy(&mut ebpf)?;
         }
@@ -215,6 +218,7 @@ impl Tracer {
         Ok(Self {
             ebpf,
             source: settings.source,
+            tells_of_ends: raw && settings.destroy_hook,
             records,
             trouble,
             rows,
@@ -236,7 +240,7 @@ impl Tracer {
     /// Whether the kernel tells when it destroys a vCPU.
     #[must_use]
     pub fn tells_of_ends(&self) -> bool {
-        self.source == Source::Raw
+        self.tells_of_ends
     }
 
     /// Copies all counters.
@@ -507,6 +511,7 @@ fn load(settings: &Settings) -> Result<Ebpf, TracerError> {
     for (bit, on) in [
         (mode::FILTER_TGIDS, !settings.tgids.is_empty()),
         (mode::FILTER_VCPU_IDS, !settings.vcpu_ids.is_empty()),
+        (mode::CHECK_TGID, !settings.destroy_hook),
     ] {
         mode |= if on { bit } else { 0 };
     }

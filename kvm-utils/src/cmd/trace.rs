@@ -156,6 +156,17 @@ pub(super) fn start(
         Session::start(plan.noun, settings, select.clone(), incomparable.map(str::to_owned))
     };
     match begin(settings) {
+        // A drill-down that asks for no exits keeps no pending one, which a new vCPU at the same address could inherit.
+        Err(TracerError::NoDestroyHook(_))
+            if plan.source == SourceChoice::Auto && !plan.noun.hooks.contains(&Hook::KvmExit) =>
+        {
+            say(
+                "this kernel cannot tell when it destroys a vCPU (no kprobes): VMs that one process starts one after \
+                 the other may be shown as one",
+            );
+            settings.destroy_hook = false;
+            begin(settings).map_err(host_error)
+        }
         Err(error @ TracerError::NoDestroyHook(_)) if plan.source == SourceChoice::Auto => {
             say(format_args!("using classic tracepoints: {error}"));
             let classic = base_settings(plan.noun, SourceChoice::Tracepoint)?;
@@ -231,6 +242,7 @@ pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Setting
         layout: resolved.globals,
         exits: noun.hooks.contains(&Hook::KvmExit),
         events: resolved.events,
+        destroy_hook: true,
         functions: functions(noun),
         row_bits: noun.row_bits,
         counters: noun.counters,
