@@ -298,6 +298,20 @@ impl Tracer {
         Ok(all)
     }
 
+    /// Tells the programs what KVM adds to the host's TSC for the vCPU of record `slot`, where they cannot read it.
+    pub fn tell_tsc_offset(&self, slot: u32, offset: u64) {
+        use kvm_utils_common::numbers::deadline::{STATE_OFFSET, STATE_OFFSET_KNOWN};
+        if let Some(numbers) = self.numbers.get(slot) {
+            // SAFETY: aligned words of a live mapping that the programs only read; the offset is there before it is
+            // known to be.
+            unsafe {
+                let state = (&raw mut (*numbers).state).cast::<u64>();
+                state.add(STATE_OFFSET).write_volatile(offset);
+                state.add(STATE_OFFSET_KNOWN).write_volatile(1);
+            }
+        }
+    }
+
     /// Keeps what the programs know of time right. To be called a few times a second.
     pub fn tick(&self) {
         if self.counters > 0 {
