@@ -13,6 +13,16 @@ pub mod mode {
     pub const FILTER_TGIDS: u32 = 1 << 3;
     /// Only the vCPU ids in `VCPU_IDS` are counted.
     pub const FILTER_VCPU_IDS: u32 = 1 << 4;
+    /// vCPUs are known by thread and id (classic tracepoints), not by their address.
+    pub const BY_THREAD: u32 = 1 << 5;
+    /// Which vCPU a thread runs is kept in `THREADS`, at each entry.
+    pub const LEARN_THREADS: u32 = 1 << 6;
+    /// Nobody tells when a vCPU known by its address ends: its process is compared, too.
+    pub const CHECK_TGID: u32 = 1 << 7;
+    /// The noun msr leaves out reads.
+    pub const WRITES_ONLY: u32 = 1 << 8;
+    /// The noun io times its events by the exits they belong to.
+    pub const IO_TIMES: u32 = 1 << 9;
 }
 
 /// Index into the `TROUBLE` map: events that the programs could not account for as they should. Nothing is lost
@@ -28,10 +38,12 @@ pub enum Trouble {
     UnreadableReason = 2,
     /// vCPUs whose identity (struct kvm, vCPU id) could not be read.
     UnreadableIdentity = 3,
+    /// Events of a drill-down that happened on no vCPU's thread and whose key found no place: counted here only.
+    RowsFull = 4,
 }
 
 /// Number of [`Trouble`] counters.
-pub const TROUBLES: u32 = 4;
+pub const TROUBLES: u32 = 5;
 
 /// Bytes of the classic kvm_exit record that the program reads; exit_reason, isa and vcpu_id must lie within.
 pub const EXIT_RECORD_BYTES: usize = 64;

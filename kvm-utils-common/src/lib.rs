@@ -3,6 +3,10 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod config;
+pub mod event;
 pub mod exits;
 pub mod hist;
+pub mod msr;
+pub mod numbers;
+pub mod rows;
 pub mod vcpu;

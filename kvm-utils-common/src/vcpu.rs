@@ -7,6 +7,7 @@
 use crate::{
     exits::{CELLS, ExitCell, HISTS},
     hist::Hist,
+    rows::NOUNS,
 };
 
 /// `VcpuRecord::state`: free, or being filled.
@@ -92,8 +93,18 @@ pub struct VcpuRecord {
     pub exited: u32,
     /// Histograms given to cells so far.
     pub hists_used: u32,
+    /// Index of this record.
+    pub slot: u32,
+    /// Events of drill-downs whose keys found no place in the tables, by [`crate::rows::RowNoun`].
+    pub other: [u64; NOUNS],
+    /// Thread on which `THREADS` says this vCPU runs, in the initial pid namespace; 0 = none.
+    pub thread: u32,
+    /// Row of the event that the pending exit turned out to be, plus 1; 0 = none.
+    pub pending_row: u32,
+    /// 1 if the pending exit went to user space.
+    pub pending_user: u32,
     /// Room up to the next cache line.
-    pub reserved: u32,
+    pub reserved: [u32; 9],
     /// Numbers per exit reason; see [`crate::exits::direct_cell`].
     pub cells: [ExitCell; CELLS],
     /// Durations, one for each reason that has occurred; number 0 takes those that found none and is never read.

@@ -42,6 +42,25 @@ globals! {
     /// Classic kvm_entry: offset of vcpu_id.
     ENTRY_VCPU_ID_AT: u32 = NONE;
 
+    /// `task_struct.preempt_notifiers.first`.
+    TASK_NOTIFIERS: u32 = NONE;
+    /// `kvm_vcpu.preempt_notifier.link`.
+    VCPU_NOTIFIER: u32 = NONE;
+    /// `kvm_vcpu.arch.l1_tsc_offset`.
+    VCPU_TSC_OFFSET: u32 = NONE;
+    /// `kvm_vcpu.arch.l1_tsc_scaling_ratio`.
+    VCPU_TSC_RATIO: u32 = NONE;
+
+    /// `msr_data.index`.
+    MSR_DATA_INDEX: u32 = NONE;
+    /// `msr_data.host_initiated`.
+    MSR_DATA_HOST: u32 = NONE;
+
+    /// A vCPU's table has `1 << ROW_BITS` rows.
+    ROW_BITS: u32 = 0;
+    /// Classic kvm_msr: descriptors of write, ecx, data, exception (`kvm_utils_common::event`).
+    MSR_FIELDS: u64 = 0;
+
     /// Device of this tool's pid namespace; used with the next.
     PIDNS_DEV: u64 = 0;
     /// Inode of this tool's pid namespace; 0: it is the initial one and needs no translation.

@@ -5,10 +5,9 @@
 //! frozen globals in [`globals`], and the verifier removes what they switch off.
 #![no_std]
 #![no_main]
-// Rust does not offer atomic read-modify-write types on BPF: the intrinsic becomes the one instruction BPF has. Inline
-// assembly keeps the bounds checks that the verifier wants and LLVM does not.
-#![allow(internal_features)]
-#![feature(asm_experimental_arch, core_intrinsics)]
+// Inline assembly keeps the bounds checks that the verifier wants and LLVM does not, and makes the one atomic instruction
+// that all kernels have.
+#![feature(asm_experimental_arch)]
 
 mod atomic;
 mod drilldown;
@@ -16,6 +15,8 @@ mod globals;
 mod hook;
 mod log2;
 mod mask;
+mod numbers;
+mod rows;
 mod trouble;
 mod vcpu;
 

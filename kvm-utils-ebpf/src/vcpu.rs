@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_pidns_info};
 use aya_ebpf::{
     helpers::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel,
-        generated::bpf_get_ns_current_pid_tgid,
+        generated::{bpf_get_current_task, bpf_get_ns_current_pid_tgid},
     },
     macros::map,
     maps::{Array, HashMap, Queue},
@@ -15,7 +15,7 @@ use aya_ebpf::{
 use kvm_utils_common::{
     config::{
         NONE, Trouble,
-        mode::{FILTER_TGIDS, FILTER_VCPU_IDS},
+        mode::{BY_THREAD, CHECK_TGID, FILTER_TGIDS, FILTER_VCPU_IDS},
     },
     vcpu::{
         ADDRESS_SHIFT, CACHE_ENTRIES, IGNORED_SLOT, OVERFLOW_SLOT, STATE_DEAD, STATE_LIVE, Slot, VcpuRecord,
@@ -39,6 +39,10 @@ static TGIDS: HashMap<u32, u8> = HashMap::with_max_entries(4096, 0);
 /// vCPU ids wanted, if that is asked for.
 #[map]
 static VCPU_IDS: HashMap<u32, u8> = HashMap::with_max_entries(4096, 0);
+
+/// Thread, in the initial pid namespace, to the record of the vCPU that it runs; kept only where a noun asks by thread.
+#[map]
+static THREADS: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
 
 static mut CACHE: [u64; CACHE_ENTRIES] = [0; CACHE_ENTRIES];
 
@@ -130,6 +134,105 @@ pub fn place(who: Who) -> Place {
     }
 }
 
+/// On whose behalf the current thread runs. Neither field: a vCPU's that is filtered out.
+///
+/// No enum: the compiler would leave parts of it undefined, and the verifier does not let undefined words be copied.
+pub struct Current {
+    /// A vCPU's.
+    pub record: Option<&'static mut VcpuRecord>,
+    /// No vCPU's that has a record: a thread of this process, in the initial pid namespace; else 0.
+    pub crowd: u32,
+}
+
+impl Current {
+    #[inline(always)]
+    fn crowd() -> Self {
+        Self { record: None, crowd: current_tgid() }
+    }
+}
+
+/// The vCPU that the current thread has loaded, for events that do not tell.
+#[inline(always)]
+pub fn current() -> Current {
+    if globals::MODE.load() & BY_THREAD != 0 {
+        return match by_thread() {
+            Some(record) => Current { record: Some(record), crowd: 0 },
+            // An unknown thread may run a vCPU that was not asked for.
+            None if globals::MODE.load() & FILTER_VCPU_IDS != 0 => Current { record: None, crowd: 0 },
+            None => Current::crowd(),
+        };
+    }
+    let Some(vcpu) = loaded() else { return Current::crowd() };
+    of(vcpu)
+}
+
+/// A vCPU known by its `struct kvm_vcpu`.
+#[inline(always)]
+pub fn of(vcpu: u64) -> Current {
+    let who = Who::by_address(vcpu, 0);
+    if let Some(record) = cached(who)
+        && (globals::MODE.load() & CHECK_TGID == 0 || record.tgid == current_tgid())
+    {
+        return Current { record: Some(record), crowd: 0 };
+    }
+    match place(who) {
+        Place::Own(record) => Current { record: Some(record), crowd: 0 },
+        Place::Overflow(_) => Current::crowd(),
+        Place::Ignored => Current { record: None, crowd: 0 },
+    }
+}
+
+/// The `struct kvm_vcpu` that the current thread has loaded. KVM registers a preemption notifier with the thread while a
+/// vCPU is loaded (`vcpu_load`, virt/kvm/kvm_main.c), and nobody else does.
+#[inline(always)]
+fn loaded() -> Option<u64> {
+    // SAFETY: a helper without preconditions; probe reads check the address themselves.
+    let link = unsafe {
+        let task = bpf_get_current_task() + u64::from(globals::TASK_NOTIFIERS.load());
+        bpf_probe_read_kernel(task as *const u64).ok()?
+    };
+    if link == 0 { None } else { Some(link - u64::from(globals::VCPU_NOTIFIER.load())) }
+}
+
+/// The vCPU that last entered its guest on the current thread.
+#[inline(always)]
+pub fn by_thread() -> Option<&'static mut VcpuRecord> {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    // SAFETY: copied at once.
+    let slot = unsafe { THREADS.get(pid_tgid as u32) }.copied()?;
+    // SAFETY: as in `cached`; thread and process say that it is the vCPU which runs here.
+    let record = unsafe { &mut *VCPUS.get_ptr_mut(slot)? };
+    (record.thread == pid_tgid as u32 && record.tgid == (pid_tgid >> 32) as u32).then_some(record)
+}
+
+/// Remembers that the current thread runs this vCPU.
+#[inline(always)]
+pub fn learn_thread(record: &mut VcpuRecord) {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if record.thread != tid {
+        learn(record, tid);
+    }
+}
+
+#[inline(never)]
+fn learn(record: &mut VcpuRecord, tid: u32) {
+    // The vCPU that ran here before has to say so again when it comes back.
+    // SAFETY: copied at once.
+    if let Some(before) = unsafe { THREADS.get(tid) }.copied()
+        && let Some(other) = VCPUS.get_ptr_mut(before)
+    {
+        // SAFETY: a record of the map; a vCPU that runs elsewhere by now has another thread's number there.
+        unsafe {
+            if (*other).thread == tid {
+                (*other).thread = 0;
+            }
+        }
+    }
+    if THREADS.insert(tid, record.slot, 0).is_ok() {
+        record.thread = tid;
+    }
+}
+
 #[inline(always)]
 fn cache_line(home: u64) -> *mut u64 {
     let line = mask::<{ CACHE_ENTRIES as i32 - 1 }>(home) as usize;
@@ -145,7 +248,7 @@ fn resolve(key: u64, vcpu: u64, vcpu_id: u32, isa: u32, home: u64) -> u32 {
     // SAFETY: the value is copied at once; entries are inserted and removed whole.
     let known = unsafe { SLOTS.get(key) }.copied();
     let index = match known {
-        Some(slot) if vcpu != 0 || slot.tgid == tgid => slot.index,
+        Some(slot) if slot.tgid == tgid || vcpu != 0 && globals::MODE.load() & CHECK_TGID == 0 => slot.index,
         Some(stale) => {
             // The thread's number has passed to another process since.
             if stale.index != IGNORED_SLOT {
@@ -207,6 +310,7 @@ fn take(key: u64, vcpu: u64, mut vcpu_id: u32, isa: u32, pid_tgid: u64) -> u32 {
     {
         // SAFETY: the queue gave this record to nobody else, and user space cleared it before it went there.
         let record = unsafe { &mut *record };
+        record.slot = index;
         record.kvm = kvm;
         record.vcpu_id = vcpu_id;
         record.isa = isa;

@@ -68,7 +68,7 @@ pub fn record_entry(record: &mut VcpuRecord) {
 
 /// `kvm_utils_common::hist::bucket`, in fewer instructions.
 #[inline(always)]
-fn bucket(took: u64) -> u64 {
+pub fn bucket(took: u64) -> u64 {
     if took >> MAX_BITS != 0 {
         return BUCKETS as u64 - 1;
     }

@@ -1,3 +1,4 @@
 //! One file per noun: its maps and the functions that hooks hand their events to.
 
 pub mod exits;
+pub mod msr;

@@ -10,7 +10,10 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::{RawTracePointContext, TracePointContext},
 };
-use kvm_utils_common::config::{NONE, mode::ENTRY_VCPU_SECOND};
+use kvm_utils_common::config::{
+    NONE,
+    mode::{ENTRY_VCPU_SECOND, LEARN_THREADS},
+};
 
 use crate::{
     drilldown::exits,
@@ -57,5 +60,8 @@ fn on_entry(who: Who) {
             Place::Overflow(_) | Place::Ignored => return,
         },
     };
+    if globals::MODE.load() & LEARN_THREADS != 0 {
+        vcpu::learn_thread(record);
+    }
     exits::record_entry(record);
 }

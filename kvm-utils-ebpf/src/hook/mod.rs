@@ -4,8 +4,11 @@
 // aya's macros hand a program its context by value.
 #![allow(clippy::needless_pass_by_value)]
 
+pub mod event;
 mod kvm_entry;
 mod kvm_exit;
+mod kvm_msr;
+mod set_msr;
 mod vcpu_destroy;
 
 /// What the program of a classic tracepoint returns: with 0 the kernel would keep the event from everybody else who

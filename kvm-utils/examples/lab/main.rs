@@ -4,6 +4,7 @@
 mod check;
 mod cost;
 mod count;
+mod drilldown;
 mod program;
 mod reference;
 mod registry;

@@ -102,7 +102,7 @@ impl Counter {
     /// Counts these reasons and the total, from now on.
     pub fn open(scope: &Scope, reasons: &[u32]) -> Result<Self> {
         raise_file_limit();
-        let id = tracepoint_id()?;
+        let id = tracepoint_id("kvm_exit")?;
         let places: Vec<(i32, Option<usize>)> = match scope {
             Scope::System => online_cpus()?.into_iter().map(|cpu| (-1, Some(cpu))).collect(),
             Scope::Threads(threads) => threads.iter().map(|&thread| (thread, None)).collect(),
@@ -110,15 +110,11 @@ impl Counter {
         let mut events = Vec::new();
         for (thread, cpu) in places {
             for reason in reasons.iter().copied().map(Some).chain([None]) {
-                events.push(Event { fd: open(id, thread, cpu, reason)?, reason, cpu });
+                let filter = reason.map(|reason| format!("exit_reason == {reason}"));
+                events.push(Event { fd: open(id, thread, cpu, filter.as_deref())?, reason, cpu });
             }
         }
-        for event in &events {
-            // SAFETY: this request takes no argument.
-            if unsafe { libc::ioctl(event.fd.as_raw_fd(), PERF_EVENT_IOC_ENABLE, 0) } < 0 {
-                return Err(io::Error::last_os_error()).context("cannot start a perf event");
-            }
-        }
+        events.iter().try_for_each(|event| enable(&event.fd))?;
         Ok(Self { events })
     }
 
@@ -126,10 +122,7 @@ impl Counter {
     pub fn read(&self) -> Result<Counts> {
         let mut counts = Counts::default();
         for event in &self.events {
-            let mut value = [0; 8];
-            let mut file = fs::File::from(event.fd.try_clone()?);
-            file.read_exact(&mut value).context("cannot read a perf event")?;
-            let value = u64::from_ne_bytes(value);
+            let value = value(&event.fd)?;
             match (event.reason, event.cpu) {
                 _ if value == 0 => {}
                 (None, _) => counts.total += value,
@@ -145,7 +138,56 @@ impl Counter {
     }
 }
 
-fn open(id: u64, thread: i32, cpu: Option<usize>, reason: Option<u32>) -> Result<OwnedFd> {
+/// Counts of any tracepoint of KVM, on the whole system: of all its events, and of those that pass filters.
+pub struct EventCounter {
+    /// With the position of what it counts: 0 = all events, then the filters.
+    events: Vec<(OwnedFd, usize)>,
+    filters: usize,
+}
+
+impl EventCounter {
+    /// Counts `kvm:NAME` from now on, and of its events those that pass each of `filters`, in the language of ftrace
+    /// (`write == 1 && ecx == 0x6e0`).
+    pub fn new(name: &str, filters: &[&str]) -> Result<Self> {
+        raise_file_limit();
+        let id = tracepoint_id(name)?;
+        let mut events = Vec::new();
+        for cpu in online_cpus()? {
+            events.push((open(id, -1, Some(cpu), None)?, 0));
+            for (index, filter) in filters.iter().enumerate() {
+                events.push((open(id, -1, Some(cpu), Some(filter))?, index + 1));
+            }
+        }
+        events.iter().try_for_each(|(fd, _)| enable(fd))?;
+        Ok(Self { events, filters: filters.len() })
+    }
+
+    /// The counts so far: all events, then those that pass each filter.
+    pub fn read(&self) -> Result<Vec<u64>> {
+        let mut counts = vec![0; self.filters + 1];
+        for (fd, index) in &self.events {
+            counts[*index] += value(fd)?;
+        }
+        Ok(counts)
+    }
+}
+
+fn enable(fd: &OwnedFd) -> Result<()> {
+    // SAFETY: this request takes no argument.
+    if unsafe { libc::ioctl(fd.as_raw_fd(), PERF_EVENT_IOC_ENABLE, 0) } < 0 {
+        return Err(io::Error::last_os_error()).context("cannot start a perf event");
+    }
+    Ok(())
+}
+
+fn value(fd: &OwnedFd) -> Result<u64> {
+    let mut value = [0; 8];
+    let mut file = fs::File::from(fd.try_clone()?);
+    file.read_exact(&mut value).context("cannot read a perf event")?;
+    Ok(u64::from_ne_bytes(value))
+}
+
+fn open(id: u64, thread: i32, cpu: Option<usize>, filter: Option<&str>) -> Result<OwnedFd> {
     let attr = PerfEventAttr {
         kind: PERF_TYPE_TRACEPOINT,
         size: size_of::<PerfEventAttr>() as u32,
@@ -160,28 +202,28 @@ fn open(id: u64, thread: i32, cpu: Option<usize>, reason: Option<u32>) -> Result
     };
     if fd < 0 {
         let error = io::Error::last_os_error();
-        bail!("perf_event_open on kvm:kvm_exit: {error}; this needs root (or CAP_PERFMON)");
+        bail!("perf_event_open on a tracepoint of KVM: {error}; this needs root (or CAP_PERFMON)");
     }
     // SAFETY: a new descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) };
-    if let Some(reason) = reason {
-        let filter = CString::new(format!("exit_reason == {reason}"))?;
+    if let Some(filter) = filter {
+        let filter = CString::new(filter)?;
         // SAFETY: the argument is a string that ends in zero.
         if unsafe { libc::ioctl(fd.as_raw_fd(), PERF_EVENT_IOC_SET_FILTER, filter.as_ptr()) } < 0 {
             let error = io::Error::last_os_error();
-            bail!("filter {filter:?} on kvm:kvm_exit: {error}; the kernel needs CONFIG_EVENT_TRACING");
+            bail!("filter {filter:?}: {error}; the kernel needs CONFIG_EVENT_TRACING");
         }
     }
     Ok(fd)
 }
 
-fn tracepoint_id() -> Result<u64> {
+fn tracepoint_id(name: &str) -> Result<u64> {
     for root in TRACEFS {
-        if let Ok(text) = fs::read_to_string(format!("{root}/events/kvm/kvm_exit/id")) {
+        if let Ok(text) = fs::read_to_string(format!("{root}/events/kvm/{name}/id")) {
             return text.trim().parse().context("the tracepoint's id is no number");
         }
     }
-    bail!("no events/kvm/kvm_exit in tracefs: load kvm, and mount -t tracefs t /sys/kernel/tracing");
+    bail!("no events/kvm/{name} in tracefs: load kvm, and mount -t tracefs t /sys/kernel/tracing");
 }
 
 /// CPUs from a list such as `0-3,6`.

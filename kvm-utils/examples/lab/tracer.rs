@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::drilldown::Summary;
 use crate::program;
 use crate::registry::{Context, Verdict};
 use crate::report::Report;
@@ -50,7 +51,7 @@ pub fn command(context: &Context) -> Result<Command> {
     Ok(command)
 }
 
-/// A running `kvm-utils exits`.
+/// A running `kvm-utils exits`, or another drill-down.
 pub struct Tracer {
     child: Child,
     lines: Receiver<String>,
@@ -76,8 +77,21 @@ impl Tracer {
 
     /// Starts it without waiting.
     pub fn spawn(context: &Context, source: Source, options: &[&str]) -> Result<Self> {
+        Self::spawn_noun(context, "exits", &[&["--source", source.option()], options].concat())
+    }
+
+    /// Starts a drill-down with a summary in JSON and waits until it counts.
+    pub fn start_noun(context: &Context, noun: &str, source: Source, options: &[&str]) -> Result<Self> {
+        let options = [&["--source", source.option()], options].concat();
+        let mut tracer = Self::spawn_noun(context, noun, &options)?;
+        tracer.await_line("attached (")?;
+        Ok(tracer)
+    }
+
+    /// Starts a drill-down without waiting.
+    pub fn spawn_noun(context: &Context, noun: &str, options: &[&str]) -> Result<Self> {
         let mut command = command(context)?;
-        command.args(["exits", "-o", "json", "--summary", "--source", source.option()]).args(options);
+        command.args([noun, "-o", "json", "--summary"]).args(options);
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -118,17 +132,31 @@ impl Tracer {
         self.finish()?.into_summary()
     }
 
+    /// Ends a drill-down as Ctrl-C does, and expects success. Returns the summary.
+    pub fn stop_noun(self) -> Result<Summary> {
+        self.signal(Signal::INT)?;
+        let (status, said, text) = self.end()?;
+        ensure!(status.success(), "the tracer ended with {status}: {said}");
+        Summary::parse(text.lines().last().with_context(|| format!("no report; {said}"))?)
+    }
+
     /// Waits for its end.
-    pub fn finish(mut self) -> Result<Run> {
+    pub fn finish(self) -> Result<Run> {
+        let (status, said, text) = self.end()?;
+        let parse = |line: &str| serde_json::from_str(line).with_context(|| format!("cannot read {line}"));
+        let reports = text.lines().map(parse).collect::<Result<_>>()?;
+        Ok(Run { status, said, reports })
+    }
+
+    /// Waits for its end; gives what it said and what it printed.
+    fn end(mut self) -> Result<(ExitStatus, String, String)> {
         let text = match self.output.take().map(JoinHandle::join) {
             Some(Ok(text)) => text.context("cannot read the tracer's output")?,
             _ => bail!("reading the tracer's output crashed"),
         };
         let status = self.child.wait()?;
         self.said.extend(self.lines.iter());
-        let parse = |line: &str| serde_json::from_str(line).with_context(|| format!("cannot read {line}"));
-        let reports = text.lines().map(parse).collect::<Result<_>>()?;
-        Ok(Run { status, said: self.said.join("\n"), reports })
+        Ok((status, self.said.join("\n"), text))
     }
 }
 

@@ -1,6 +1,25 @@
 //! Where the programs attach. One file of kvm-utils-ebpf/src/hook for each.
 
-use super::object::program;
+use super::{
+    event::{self, Event},
+    object::program,
+};
+
+/// A function of KVM, known by its address of the vCPU: only with raw tracepoints' identity.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Function {
+    /// Its kprobe.
+    pub programs: [&'static str; 1],
+    /// What it is called, in one vendor's module or the other's; the first that the kernel has is taken.
+    pub symbols: &'static [&'static str],
+}
+
+/// Where writes to registers go that no fast path takes, and those of the VMM.
+pub static SET_MSR_VENDOR: Function =
+    Function { programs: ["set_msr_vendor"], symbols: &["vmx_set_msr", "svm_set_msr"] };
+/// Where those go that are the same for both vendors.
+pub static SET_MSR_COMMON: Function =
+    Function { programs: ["set_msr_common"], symbols: &["kvm_set_msr_common"] };
 
 /// A place in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,11 +30,22 @@ pub enum Hook {
     KvmEntry,
     /// The function kvm_arch_vcpu_destroy.
     VcpuDestroy,
+    /// A tracepoint that says nothing of the vCPU.
+    Event(&'static Event),
+    /// A function of KVM.
+    Function(&'static Function),
 }
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::KvmExit, Self::KvmEntry, Self::VcpuDestroy];
+    pub const ALL: &[Self] = &[
+        Self::KvmExit,
+        Self::KvmEntry,
+        Self::VcpuDestroy,
+        Self::Event(&event::MSR),
+        Self::Function(&SET_MSR_VENDOR),
+        Self::Function(&SET_MSR_COMMON),
+    ];
 
     /// The programs that can be attached there; which of them depends on the source.
     #[must_use]
@@ -24,6 +54,8 @@ impl Hook {
             Self::KvmExit => &[program::KVM_EXIT_RAW, program::KVM_EXIT_TP],
             Self::KvmEntry => &[program::KVM_ENTRY_RAW, program::KVM_ENTRY_TP],
             Self::VcpuDestroy => &[program::VCPU_DESTROY],
+            Self::Event(event) => &event.programs,
+            Self::Function(function) => &function.programs,
         }
     }
 }

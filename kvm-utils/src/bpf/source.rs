@@ -6,7 +6,12 @@ use clap::ValueEnum;
 use kvm_utils_common::config::{EXIT_RECORD_BYTES, NONE, mode};
 
 use super::{
-    layout::{BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, ReasonAt, files::SYS_KERNEL_BTF},
+    event::{Event, How},
+    hook::Hook,
+    layout::{
+        BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, ReasonAt, ThreadLayout,
+        files::SYS_KERNEL_BTF, has_arguments,
+    },
     tracer::Source,
 };
 use crate::error::debugging;
@@ -22,8 +27,24 @@ pub enum SourceChoice {
     Tracepoint,
 }
 
+/// What `--source` of msr and wrmsr says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MsrSourceChoice {
+    /// The tracepoint kvm_msr: raw where BTF tells the offsets, else classic
+    Auto,
+    /// The raw tracepoint or nothing
+    Raw,
+    /// The classic tracepoint
+    Tracepoint,
+    /// The tracepoint, and beside it kprobes on KVM's functions: which writes were the VMM's or took the fast path
+    Kprobe,
+}
+
 /// Names and values of the programs' globals; see kvm-utils-ebpf/src/globals.rs.
 pub type Globals = Vec<(&'static str, u32)>;
+
+/// Events that feed drill-downs, how they are attached, and what their programs must be told.
+pub type Events = Vec<(&'static Event, How, u64)>;
 
 /// A source that this kernel has.
 #[derive(Clone, Debug)]
@@ -34,6 +55,8 @@ pub struct Resolved {
     pub mode: u32,
     /// Where things lie.
     pub globals: Globals,
+    /// Events asked for.
+    pub events: Events,
     /// Why it is not the preferred one.
     pub fallback: Option<String>,
 }
@@ -74,33 +97,66 @@ fn told(error: &LayoutError) -> String {
     if debugging() { error.to_string() } else { error.brief() }
 }
 
-/// Finds the source that `choice` asks for.
+/// Finds the source that `choice` asks for, for programs at these hooks.
 ///
 /// # Errors
 ///
 /// See [`SourceError`].
-pub fn resolve(choice: SourceChoice) -> Result<Resolved, SourceError> {
+pub fn resolve(choice: SourceChoice, hooks: &[Hook]) -> Result<Resolved, SourceError> {
     // Raw tracepoints need no tracefs.
-    let raw = || raw(Path::new(SYS_KERNEL_BTF));
-    match choice {
-        SourceChoice::Raw => raw().map_err(SourceError::Raw),
-        SourceChoice::Tracepoint => classic(&kvm_events()?, None),
-        SourceChoice::Auto => raw().or_else(|error| classic(&kvm_events()?, Some(told(&error)))),
+    let btf = || BtfFiles::read(Path::new(SYS_KERNEL_BTF));
+    let raw = || btf().and_then(|files| raw(&files, hooks).map(|resolved| (files, resolved)));
+    let (mut resolved, files) = match (choice, raw) {
+        (SourceChoice::Tracepoint, _) => (classic(&kvm_events()?, None)?, None),
+        (SourceChoice::Raw, raw) => {
+            let (files, resolved) = raw().map_err(SourceError::Raw)?;
+            (resolved, Some(files))
+        }
+        (SourceChoice::Auto, raw) => match raw() {
+            Ok((files, resolved)) => (resolved, Some(files)),
+            Err(error) => (classic(&kvm_events()?, Some(told(&error)))?, None),
+        },
+    };
+    for hook in hooks {
+        if let Hook::Event(event) = hook {
+            resolved.events.push(attachable(event, files.as_ref())?);
+        }
     }
+    if !resolved.events.is_empty() && resolved.source == Source::Tracepoint {
+        resolved.mode |= mode::BY_THREAD | mode::LEARN_THREADS;
+    }
+    Ok(resolved)
+}
+
+/// How an event is attached: raw if BTF says that it has the prototype that the raw program is made for.
+fn attachable(
+    event: &'static Event,
+    files: Option<&BtfFiles>,
+) -> Result<(&'static Event, How, u64), SourceError> {
+    if files.is_some_and(|files| has_arguments(files, event.name, event.arguments).unwrap_or(false)) {
+        return Ok((event, How::Raw, 0));
+    }
+    let descriptors = event
+        .descriptors(&format(&kvm_events()?, event.name)?)
+        .map_err(|e| SourceError::Format { event: event.name, reason: e.to_string() })?;
+    Ok((event, How::Classic, descriptors))
+}
+
+/// The `format` of an event.
+fn format(events: &Path, event: &'static str) -> Result<String, SourceError> {
+    let path = events.join(event).join("format");
+    fs::read_to_string(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => SourceError::Denied(path.display().to_string()),
+        _ => SourceError::NoEvent(event),
+    })
 }
 
 fn classic(events: &Path, fallback: Option<String>) -> Result<Resolved, SourceError> {
-    let format = |event: &'static str| {
-        let path = events.join(event).join("format");
-        fs::read_to_string(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::PermissionDenied => SourceError::Denied(path.display().to_string()),
-            _ => SourceError::NoEvent(event),
-        })
-    };
     Ok(Resolved {
         source: Source::Tracepoint,
         mode: 0,
-        globals: classic_globals(&format("kvm_exit")?, &format("kvm_entry")?)?,
+        globals: classic_globals(&format(events, "kvm_exit")?, &format(events, "kvm_entry")?)?,
+        events: Vec::new(),
         fallback,
     })
 }
@@ -126,8 +182,12 @@ fn kvm_events() -> Result<std::path::PathBuf, SourceError> {
     Err(if mounted { SourceError::NoEvent("kvm_exit") } else { SourceError::NoTracefs })
 }
 
-fn raw(btf: &Path) -> Result<Resolved, LayoutError> {
-    let layout = ExitLayout::find(&BtfFiles::read(btf)?)?;
+fn raw(files: &BtfFiles, hooks: &[Hook]) -> Result<Resolved, LayoutError> {
+    let layout = if hooks.contains(&Hook::KvmExit) {
+        ExitLayout::find(files)?
+    } else {
+        ExitLayout::without_reasons(files)?
+    };
     let unknown = |event| LayoutError::UnknownPrototype { event, arguments: Vec::new() };
     // The forms that the programs can read; see kvm-utils-ebpf/src/hook.
     let by_value = match (layout.exit.reason, layout.exit.vcpu, layout.exit.isa) {
@@ -152,7 +212,22 @@ fn raw(btf: &Path) -> Result<Resolved, LayoutError> {
         globals.push(("SVM_VMCB", vmcb));
         globals.push(("VMCB_EXIT_CODE", exit_code));
     }
-    Ok(Resolved { source: Source::Raw, mode: by_value | entry_second, globals, fallback: None })
+    if hooks.iter().any(|hook| matches!(hook, Hook::Event(_) | Hook::Function(_))) {
+        let thread = ThreadLayout::find(files)?;
+        if let Some((index, host)) = thread.msr_data {
+            globals.extend([("MSR_DATA_INDEX", index), ("MSR_DATA_HOST", host)]);
+        } else if hooks.iter().any(|hook| matches!(hook, Hook::Function(_))) {
+            return Err(LayoutError::NoBtf { path: format!("{SYS_KERNEL_BTF}/kvm (struct msr_data)") });
+        }
+        globals.extend([
+            ("TASK_NOTIFIERS", thread.task_notifiers),
+            ("VCPU_NOTIFIER", thread.vcpu_notifier),
+            ("VCPU_TSC_OFFSET", thread.tsc_offset.unwrap_or(NONE)),
+            ("VCPU_TSC_RATIO", thread.tsc_ratio.unwrap_or(NONE)),
+        ]);
+    }
+    let mode = by_value | entry_second;
+    Ok(Resolved { source: Source::Raw, mode, globals, events: Vec::new(), fallback: None })
 }
 
 fn classic_globals(exit: &str, entry: &str) -> Result<Globals, SourceError> {

@@ -1,7 +1,11 @@
 //! Loads the programs, attaches them, and gives access to their maps. Dropping it detaches everything; nothing is
 //! ever pinned, so that the end of the process, however it comes, leaves nothing behind.
 
-use std::{collections::HashMap as StdHashMap, io, os::fd::AsFd as _};
+use std::{
+    collections::{BTreeMap, HashMap as StdHashMap},
+    io,
+    os::fd::AsFd as _,
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -10,15 +14,22 @@ use aya::{
 };
 use kvm_utils_common::{
     config::{TROUBLES, Trouble, mode},
+    numbers::{Clock, VcpuNumbers},
+    rows::{MOST_ROW_BITS, MoreKey, MoreRow, NOUNS, RowCell, RowKey},
     vcpu::{IGNORED_SLOT, Slot, VcpuRecord},
 };
 
 use super::{
     cause::cause,
+    clock::TscClock,
+    event::{Event, How},
+    hook::Function,
     mapped::Mapped,
     object::{OBJECT, VCPU_DESTROY_SYMBOL, program},
     prog_info::{self, RunTime},
+    rows::{self, RowStats, Slice},
     snapshot::Snapshot,
+    source::Events,
 };
 
 /// How the programs learn who and why.
@@ -50,6 +61,18 @@ pub struct Settings {
     pub mode: u32,
     /// Names and values of the other globals that do; see kvm-utils-ebpf/src/globals.rs.
     pub layout: Vec<(&'static str, u32)>,
+    /// Whether exits and entries are counted and timed.
+    pub exits: bool,
+    /// What else drill-downs are fed by.
+    pub events: Events,
+    /// Whether the kernel is to tell when it destroys a vCPU, where vCPUs are known by their address.
+    pub destroy_hook: bool,
+    /// Functions, likewise.
+    pub functions: Vec<&'static Function>,
+    /// Each vCPU's table has room for two to the power of this many keys, at most [`MOST_ROW_BITS`].
+    pub row_bits: u32,
+    /// Counters at fixed places that the drill-down has per vCPU (`kvm_utils_common::numbers`).
+    pub counters: usize,
     /// Records for vCPUs, besides the overflow record; each takes 92 KB of kernel memory.
     pub max_vcpus: u32,
     /// Processes to count, as seen from here; empty = all.
@@ -123,8 +146,15 @@ pub enum TracerError {
 pub struct Tracer {
     ebpf: Ebpf,
     source: Source,
+    tells_of_ends: bool,
     records: Mapped<VcpuRecord>,
     trouble: Mapped<u64>,
+    rows: Mapped<RowCell>,
+    row_bits: u32,
+    numbers: Mapped<VcpuNumbers>,
+    counters: usize,
+    clock: Mapped<Clock>,
+    tsc: TscClock,
     keys: StdHashMap<u32, u64>,
 }
 
@@ -138,30 +168,67 @@ impl Tracer {
     /// See [`TracerError`]. Nothing stays attached.
     pub fn start(settings: &Settings, mut before_counting: impl FnMut()) -> Result<Self, TracerError> {
         raise_memlock_limit();
+        // As early as can be: the longer ago, the better the clock's rate is known.
+        let tsc = TscClock::new();
         let mut ebpf = load(settings)?;
         let slots = settings.max_vcpus + 1;
         let records = mapped(&ebpf, "VCPUS", slots)?;
         let trouble = mapped(&ebpf, "TROUBLE", TROUBLES)?;
+        let sizes = Sizes::of(settings);
+        let rows = mapped(&ebpf, "ROWS", sizes.rows)?;
+        let numbers = mapped(&ebpf, "NUMBERS", sizes.numbers)?;
+        let clock = mapped(&ebpf, "CLOCK", 1)?;
+        if settings.counters > 0 {
+            tsc.settle();
+            tsc.tell(&clock);
+        }
         fill_filters(&mut ebpf, settings)?;
         let mut free = queue(&mut ebpf)?;
         for slot in 1..slots {
             free.push(slot, 0).map_err(|e| map_error("FREE_VCPUS", e))?;
         }
-        match settings.source {
-            Source::Raw => {
-                // First, or a vCPU could be gone before anybody is told.
-                attach_destroy(&mut ebpf)?;
+        let raw = settings.source == Source::Raw;
+        if raw && settings.destroy_hook {
+            // First, or a vCPU could be gone before anybody is told.
+            attach_destroy(&mut ebpf)?;
+        }
+        let learns = settings.mode & mode::LEARN_THREADS != 0;
+        if settings.exits || learns {
+            if raw {
                 attach_raw(&mut ebpf, program::KVM_ENTRY_RAW, "kvm_entry")?;
-                before_counting();
-                attach_raw(&mut ebpf, program::KVM_EXIT_RAW, "kvm_exit")?;
-            }
-            Source::Tracepoint => {
+            } else {
                 attach_tracepoint(&mut ebpf, program::KVM_ENTRY_TP, "kvm_entry")?;
-                before_counting();
+            }
+        }
+        // Events before exits, so that no exit is seen without what it turns out to be.
+        before_counting();
+        for function in &settings.functions {
+            attach_function(&mut ebpf, function)?;
+        }
+        for (event, how, _) in &settings.events {
+            attach_event(&mut ebpf, event, *how)?;
+        }
+        if settings.exits {
+            if raw {
+                attach_raw(&mut ebpf, program::KVM_EXIT_RAW, "kvm_exit")?;
+            } else {
                 attach_tracepoint(&mut ebpf, program::KVM_EXIT_TP, "kvm_exit")?;
             }
         }
-        Ok(Self { ebpf, source: settings.source, records, trouble, keys: StdHashMap::new() })
+        Ok(Self {
+            ebpf,
+            source: settings.source,
+            tells_of_ends: raw && settings.destroy_hook,
+            records,
+            trouble,
+            rows,
+            row_bits: settings.row_bits,
+            numbers,
+            counters: settings.counters,
+            clock,
+            tsc,
+            keys: StdHashMap::new(),
+        })
     }
 
     /// How exits are learned of.
@@ -173,7 +240,7 @@ impl Tracer {
     /// Whether the kernel tells when it destroys a vCPU.
     #[must_use]
     pub fn tells_of_ends(&self) -> bool {
-        self.source == Source::Raw
+        self.tells_of_ends
     }
 
     /// Copies all counters.
@@ -183,6 +250,72 @@ impl Tracer {
             if head.key != 0 {
                 self.keys.insert(head.slot, head.key);
             }
+        }
+    }
+
+    /// What the drill-down has counted for the vCPU of record `slot`, without what is in `more`.
+    #[must_use]
+    pub fn slice(&self, slot: u32) -> Slice {
+        let mut slice = Slice::default();
+        if self.rows.len() > 1 {
+            rows::read_rows(&self.rows, slot, self.row_bits, &mut slice.rows);
+        }
+        if self.counters > 0 {
+            slice.counters = rows::read_numbers(&self.numbers, slot, self.counters);
+        }
+        if let Some(record) = self.records.get(slot) {
+            // SAFETY: within a live mapping; the kernel writes whole aligned words.
+            let other =
+                |i: usize| unsafe { (&raw const (*record).other).cast::<u64>().add(i).read_volatile() };
+            slice.other = (0..NOUNS).map(other).sum();
+        }
+        slice
+    }
+
+    /// Rows that found no place in their vCPU's table, by the vCPU's record, and rows of events on no vCPU's thread, by
+    /// process in the initial pid namespace.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn more(&self) -> Result<MoreRows, TracerError> {
+        let mut all = MoreRows::default();
+        if self.rows.len() <= 1 {
+            return Ok(all);
+        }
+        let map = self.ebpf.map("MORE_ROWS").ok_or(TracerError::Object("map MORE_ROWS"))?;
+        let map: HashMap<_, PodMoreKey, PodMoreRow> =
+            HashMap::try_from(map).map_err(|e| map_error("MORE_ROWS", e))?;
+        for item in map.iter() {
+            let (PodMoreKey(key), PodMoreRow(row)) = item.map_err(|e| map_error("MORE_ROWS", e))?;
+            let stats = RowStats { count: row.count, extra: row.extra, ..RowStats::default() };
+            let of = match key.slot {
+                0 => all.crowds.entry(key.tgid).or_default(),
+                slot => all.vcpus.entry(slot).or_default(),
+            };
+            of.insert(key.key, stats);
+        }
+        Ok(all)
+    }
+
+    /// Tells the programs what KVM adds to the host's TSC for the vCPU of record `slot`, where they cannot read it.
+    pub fn tell_tsc_offset(&self, slot: u32, offset: u64) {
+        use kvm_utils_common::numbers::deadline::{STATE_OFFSET, STATE_OFFSET_KNOWN};
+        if let Some(numbers) = self.numbers.get(slot) {
+            // SAFETY: aligned words of a live mapping that the programs only read; the offset is there before it is
+            // known to be.
+            unsafe {
+                let state = (&raw mut (*numbers).state).cast::<u64>();
+                state.add(STATE_OFFSET).write_volatile(offset);
+                state.add(STATE_OFFSET_KNOWN).write_volatile(1);
+            }
+        }
+    }
+
+    /// Keeps what the programs know of time right. To be called a few times a second.
+    pub fn tick(&self) {
+        if self.counters > 0 {
+            self.tsc.tell(&self.clock);
         }
     }
 
@@ -262,12 +395,104 @@ impl Tracer {
                 let _ = slots.remove(&key);
             }
         }
+        self.forget_thread(slot)?;
+        self.forget_more(slot)?;
+        if self.rows.len() > 1 || self.counters > 0 {
+            rows::clear(&self.rows, self.row_bits, &self.numbers, slot);
+        }
         if let Some(record) = self.records.get(slot) {
             // SAFETY: a whole element of a live mapping, and no program writes to it: its vCPU is gone, and no other
             // has been given it.
             unsafe { record.write_bytes(0, 1) };
         }
         queue(&mut self.ebpf)?.push(slot, 0).map_err(|e| map_error("FREE_VCPUS", e))
+    }
+}
+
+impl Tracer {
+    /// The thread on which the vCPU of record `slot` ran runs it no more.
+    fn forget_thread(&mut self, slot: u32) -> Result<(), TracerError> {
+        let Some(record) = self.records.get(slot) else { return Ok(()) };
+        // SAFETY: an aligned word of a live mapping.
+        let thread = unsafe { (&raw const (*record).thread).read_volatile() };
+        if thread == 0 {
+            return Ok(());
+        }
+        let map = self.ebpf.map_mut("THREADS").ok_or(TracerError::Object("map THREADS"))?;
+        let mut threads: HashMap<_, u32, u32> =
+            HashMap::try_from(map).map_err(|e| map_error("THREADS", e))?;
+        if threads.get(&thread, 0).is_ok_and(|found| found == slot) {
+            // It can only be gone already, which is what is wanted.
+            let _ = threads.remove(&thread);
+        }
+        Ok(())
+    }
+
+    /// Removes the rows of record `slot` that found no place in its table.
+    fn forget_more(&mut self, slot: u32) -> Result<(), TracerError> {
+        if self.rows.len() <= 1 {
+            return Ok(());
+        }
+        let map = self.ebpf.map_mut("MORE_ROWS").ok_or(TracerError::Object("map MORE_ROWS"))?;
+        let mut map: HashMap<_, PodMoreKey, PodMoreRow> =
+            HashMap::try_from(map).map_err(|e| map_error("MORE_ROWS", e))?;
+        let keys: Vec<PodMoreKey> =
+            map.keys().filter_map(Result::ok).filter(|key| key.0.slot == slot).collect();
+        for key in keys {
+            // As above.
+            let _ = map.remove(&key);
+        }
+        Ok(())
+    }
+}
+
+/// Rows of `MORE_ROWS`.
+#[derive(Clone, Debug, Default)]
+pub struct MoreRows {
+    /// By record.
+    pub vcpus: BTreeMap<u32, BTreeMap<RowKey, RowStats>>,
+    /// By process.
+    pub crowds: BTreeMap<u32, BTreeMap<RowKey, RowStats>>,
+}
+
+/// [`MoreKey`] as aya wants it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodMoreKey(MoreKey);
+
+// SAFETY: two u32 and two u64 without padding; any bytes are valid.
+unsafe impl aya::Pod for PodMoreKey {}
+
+/// [`MoreRow`] as aya wants it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodMoreRow(MoreRow);
+
+// SAFETY: two u64; any bytes are valid.
+unsafe impl aya::Pod for PodMoreRow {}
+
+/// Elements of the maps that drill-downs need; 1 where they do not.
+struct Sizes {
+    rows: u32,
+    more: u32,
+    numbers: u32,
+    threads: u32,
+}
+
+/// Room for rows that find none in their vCPU's table; an entry takes about 100 bytes.
+const MORE_ROWS: u32 = 1 << 16;
+
+impl Sizes {
+    fn of(settings: &Settings) -> Self {
+        let slots = settings.max_vcpus + 1;
+        let if_needed = |needed: bool, size: u32| if needed { size } else { 1 };
+        let has_rows = settings.row_bits > 0;
+        Self {
+            rows: if_needed(has_rows, slots << settings.row_bits.min(MOST_ROW_BITS)),
+            more: if_needed(has_rows, MORE_ROWS),
+            numbers: if_needed(settings.counters > 0, slots),
+            threads: if_needed(settings.mode & mode::LEARN_THREADS != 0, slots.saturating_mul(4)),
+        }
     }
 }
 
@@ -300,6 +525,7 @@ fn load(settings: &Settings) -> Result<Ebpf, TracerError> {
     for (bit, on) in [
         (mode::FILTER_TGIDS, !settings.tgids.is_empty()),
         (mode::FILTER_VCPU_IDS, !settings.vcpu_ids.is_empty()),
+        (mode::CHECK_TGID, !settings.destroy_hook),
     ] {
         mode |= if on { bit } else { 0 };
     }
@@ -313,9 +539,18 @@ fn load(settings: &Settings) -> Result<Ebpf, TracerError> {
         .map_max_entries("FREE_VCPUS", settings.max_vcpus)
         // vCPUs that the filters leave out have an entry as well.
         .map_max_entries("SLOTS", settings.max_vcpus.saturating_mul(4).max(4096));
-    loader.override_global("MODE", &mode, true);
+    let sizes = Sizes::of(settings);
+    loader
+        .map_max_entries("ROWS", sizes.rows)
+        .map_max_entries("MORE_ROWS", sizes.more)
+        .map_max_entries("NUMBERS", sizes.numbers)
+        .map_max_entries("THREADS", sizes.threads);
+    loader.override_global("MODE", &mode, true).override_global("ROW_BITS", &settings.row_bits, true);
     for (name, value) in &settings.layout {
         loader.override_global(name, value, true);
+    }
+    for (event, _, descriptors) in &settings.events {
+        loader.override_global(event.global, descriptors, true);
     }
     loader.override_global("PIDNS_DEV", &dev, true).override_global("PIDNS_INO", &ino, true);
     loader.load(OBJECT).map_err(|e| TracerError::Load(Box::new(e)))
@@ -358,6 +593,30 @@ fn attach_tracepoint(ebpf: &mut Ebpf, name: &'static str, target: &'static str) 
     program.load().map_err(|e| TracerError::Program { program: name, source: Box::new(e) })?;
     program.attach("kvm", target).map_err(|e| TracerError::Attach { target, source: Box::new(e) })?;
     Ok(())
+}
+
+fn attach_event(ebpf: &mut Ebpf, event: &'static Event, how: How) -> Result<(), TracerError> {
+    let [raw, classic] = event.programs;
+    match how {
+        How::Raw => attach_raw(ebpf, raw, event.name),
+        How::Classic => attach_tracepoint(ebpf, classic, event.name),
+    }
+}
+
+/// Attaches to the first of the function's names that this kernel has.
+fn attach_function(ebpf: &mut Ebpf, function: &'static Function) -> Result<(), TracerError> {
+    let [name] = function.programs;
+    let program: &mut KProbe = get(ebpf, name)?;
+    program.load().map_err(|e| TracerError::Program { program: name, source: Box::new(e) })?;
+    let mut refused = None;
+    for symbol in function.symbols {
+        match program.attach(symbol, 0) {
+            Ok(_) => return Ok(()),
+            Err(e) => refused = Some((*symbol, e)),
+        }
+    }
+    let (target, source) = refused.ok_or(TracerError::Object(name))?;
+    Err(TracerError::Attach { target, source: Box::new(source) })
 }
 
 fn attach_destroy(ebpf: &mut Ebpf) -> Result<(), TracerError> {

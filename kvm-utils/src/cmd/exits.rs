@@ -5,10 +5,13 @@ use std::process::ExitCode;
 use clap::{Args as ClapArgs, builder::PossibleValuesParser};
 
 use super::{
-    options::{Common, HOW},
-    trace,
+    options::{Common, HOW, TRUST},
+    trace::{self, Plan},
 };
-use crate::drilldown::exits::rows::COLUMNS;
+use crate::{
+    bpf::source::SourceChoice,
+    drilldown::exits::{self, rows::COLUMNS},
+};
 
 /// Count and time every VM exit, per VM, vCPU and reason
 ///
@@ -34,6 +37,9 @@ pub struct Args {
     #[arg(long, value_name = "COLUMN", default_value = "count", help_heading = HOW,
           value_parser = PossibleValuesParser::new(COLUMNS.iter().map(|column| column.id)))]
     sort: String,
+    /// How to learn of exits
+    #[arg(long, value_name = "SOURCE", value_enum, default_value = "auto", help_heading = TRUST)]
+    source: SourceChoice,
 }
 
 /// Traces until told to stop.
@@ -42,5 +48,5 @@ pub struct Args {
 ///
 /// With cause and remedy.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    trace::run(&args.common, &args.sort)
+    trace::run(&args.common, &Plan { noun: &exits::NOUN, sort: &args.sort, source: args.source })
 }

@@ -2,6 +2,7 @@
 
 pub mod caps;
 pub mod exits;
+pub mod msr;
 pub mod options;
 mod printer;
 pub mod selftest;
@@ -36,6 +37,8 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Exits(exits::Args),
+    Wrmsr(msr::WriteArgs),
+    Msr(msr::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -48,6 +51,8 @@ enum Command {
 pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Exits(args) => exits::run(args),
+        Command::Wrmsr(args) => msr::run_writes(args),
+        Command::Msr(args) => msr::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }

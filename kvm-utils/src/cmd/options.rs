@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 
-use crate::{bpf::source::SourceChoice, view::By};
+use crate::view::By;
 
 /// Output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -62,9 +62,6 @@ pub struct Common {
     /// Exit with 1 unless the counts are beyond doubt
     #[arg(long, help_heading = TRUST)]
     pub strict: bool,
-    /// How to learn of exits
-    #[arg(long, value_name = "SOURCE", value_enum, default_value = "auto", help_heading = TRUST)]
-    pub source: SourceChoice,
     /// Room for this many vCPUs at a time (default: four times what there are, at least 64)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = TRUST)]
     pub max_vcpus: Option<u32>,
@@ -74,7 +71,8 @@ const WHAT: &str = "What to trace";
 const WHEN: &str = "When to report";
 /// How to show it.
 pub const HOW: &str = "How to show it";
-const TRUST: &str = "How to trace";
+/// How to trace.
+pub const TRUST: &str = "How to trace";
 
 fn pid(text: &str) -> Result<u32, String> {
     match text.parse() {

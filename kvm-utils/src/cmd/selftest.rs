@@ -6,14 +6,14 @@ use clap::{Args as ClapArgs, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
-use super::trace::{base_settings, blocked, start};
+use super::trace::{Plan, base_settings, blocked, start};
 use crate::{
     bpf::{
         caps::{fired_during, obstacle},
         source::SourceChoice,
     },
     decode::ExitReason,
-    drilldown::exits::report::Order,
+    drilldown::exits::{self, report::Order},
     error::{CHECK_FAILED, Failure, HOST},
     host::SysRoot,
     model::{Report, Verdict},
@@ -89,14 +89,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         )
         .into());
     }
-    let mut settings = match base_settings(args.source) {
+    let mut settings = match base_settings(&exits::NOUN, args.source) {
         Err(_) if never_fires()? => {
             return Err(Failure::host(SILENT).into());
         }
         settings => settings?,
     };
     settings.tgids = vec![std::process::id()];
-    let mut trace = start(args.source, &mut settings, &Select::default(), None)?;
+    let plan = Plan { noun: &exits::NOUN, sort: exits::NOUN.sort, source: args.source };
+    let mut trace = start(&plan, &mut settings, &Select::default(), None)?;
     let findings = check(&mut trace)?;
     let silent = findings.summary.proof.counted == 0;
     let mut out = std::io::stdout().lock();

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::options::Common;
 use crate::{
+    drilldown::noun::Noun,
     host::{ProcRoot, Scanner, VmProcess},
     model::Report,
     session::Select,
@@ -20,18 +21,20 @@ pub struct Silence {
     tgids: Vec<u32>,
     select: Select,
     some_vcpus: bool,
+    noun: &'static Noun,
     broken: bool,
 }
 
 impl Silence {
     /// The run begins now, for these processes and VMs.
-    pub fn new(common: &Common, tgids: &[u32], select: &Select) -> Self {
+    pub fn new(common: &Common, noun: &'static Noun, tgids: &[u32], select: &Select) -> Self {
         Self {
             began: Instant::now(),
             scanner: Scanner::new(ProcRoot::default()),
             tgids: tgids.to_vec(),
             select: select.clone(),
             some_vcpus: !common.vcpus.is_empty(),
+            noun,
             broken: false,
         }
     }
@@ -48,13 +51,13 @@ impl Silence {
             (self.tgids.is_empty() || self.tgids.contains(&vm.pid)) && self.select.wants(vm.pid, &vm.identity)
         };
         let vms: usize = scan.vms.iter().filter(wanted).map(VmProcess::vm_count).sum();
-        if let Some(note) = sentence(vms, self.some_vcpus) {
+        if let Some(note) = sentence(self.noun, vms, self.some_vcpus) {
             report.notes.push(note);
         }
     }
 }
 
-fn sentence(vms: usize, some_vcpus: bool) -> Option<String> {
+fn sentence(noun: &Noun, vms: usize, some_vcpus: bool) -> Option<String> {
     let whose = match (vms, some_vcpus) {
         (0, _) => return None,
         (1, false) => "the VM that runs".to_owned(),
@@ -62,6 +65,9 @@ fn sentence(vms: usize, some_vcpus: bool) -> Option<String> {
         (n, false) => format!("any of the {n} VMs that run"),
         (n, true) => format!("these vCPUs of any of the {n} VMs that run"),
     };
+    if noun.build.is_some() {
+        return Some(format!("no {} of {whose} was seen", noun.counting.0));
+    }
     Some(format!(
         "no exit of {whose} was seen: idle guests, or a KVM that never fires kvm_exit; `kvm-utils selftest` tells which"
     ))
@@ -70,17 +76,20 @@ fn sentence(vms: usize, some_vcpus: bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drilldown::exits::NOUN;
 
     #[test]
     fn only_vms_that_run_make_silence_remarkable() {
-        assert_eq!(sentence(0, false), None);
+        assert_eq!(sentence(&NOUN, 0, false), None);
         assert_eq!(
-            sentence(2, false).unwrap(),
+            sentence(&NOUN, 2, false).unwrap(),
             "no exit of any of the 2 VMs that run was seen: idle guests, or a KVM that never fires kvm_exit; \
              `kvm-utils selftest` tells which"
         );
         assert!(
-            sentence(1, true).unwrap().starts_with("no exit of these vCPUs of the VM that runs was seen")
+            sentence(&NOUN, 1, true)
+                .unwrap()
+                .starts_with("no exit of these vCPUs of the VM that runs was seen")
         );
     }
 }

@@ -18,10 +18,11 @@ use super::{
 use crate::{
     bpf::{
         caps::{Blocker, obstacle},
+        hook::{Function, Hook},
         source::{self, SourceChoice},
         tracer::{Settings, TracerError},
     },
-    drilldown::exits::report::Order,
+    drilldown::{exits::report::Order, noun::Noun},
     error::{CHECK_FAILED, Failure, say},
     host::{Finder, PidNs, Scan, Scanner, Selectors, SysRoot, find::FindError},
     model::{Report, Verdict},
@@ -40,17 +41,27 @@ const LEAST_VCPUS: u32 = 64;
 /// Not more than this by default: KVM_MAX_VCPUS of the largest host known to us; 380 MB of kernel memory.
 const MOST_VCPUS: u32 = 4096;
 
+/// What to trace and how, beyond what all drill-downs share.
+pub struct Plan<'a> {
+    /// The drill-down.
+    pub noun: &'static Noun,
+    /// Id of the column by which rows are sorted.
+    pub sort: &'a str,
+    /// How to learn of events.
+    pub source: SourceChoice,
+}
+
 /// Traces until told to stop.
 ///
 /// # Errors
 ///
 /// With cause and remedy.
-pub fn run(common: &Common, sort: &str) -> anyhow::Result<ExitCode> {
+pub fn run(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(trace(common, sort))
+    runtime.block_on(trace(common, plan))
 }
 
-async fn trace(common: &Common, sort: &str) -> anyhow::Result<ExitCode> {
+async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
     // Signals first: one that comes while the programs are being attached must not be lost.
     let mut stop = StopSignals::new()?;
     // What was typed is judged before the host is; but without privileges not even that can be judged.
@@ -66,16 +77,20 @@ async fn trace(common: &Common, sort: &str) -> anyhow::Result<ExitCode> {
         max_vcpus: target.max_vcpus,
         tgids: target.tgids,
         vcpu_ids: common.vcpus.clone(),
-        ..base_settings(common.source)?
+        ..base_settings(plan.noun, plan.source)?
     };
     let select = target.select;
-    let incomparable = (!common.vcpus.is_empty())
-        .then(|| "KVM keeps it per VM, and --vcpu counts only some of its vCPUs".to_owned());
-    let mut session = start(common.source, &mut settings, &select, incomparable.as_deref())?;
+    let incomparable = if plan.noun.build.is_some() {
+        Some("it is of exits only".to_owned())
+    } else {
+        (!common.vcpus.is_empty())
+            .then(|| "KVM keeps it per VM, and --vcpu counts only some of its vCPUs".to_owned())
+    };
+    let mut session = start(plan, &mut settings, &select, incomparable.as_deref())?;
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
-    let mut silence = Silence::new(common, &settings.tgids, &select);
+    let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);
 
-    let order = Order { sort: sort.to_owned(), top: common.top.map(|n| n as usize) };
+    let order = Order { sort: plan.sort.to_owned(), top: common.top.map(|n| n as usize) };
     let mut printer = Printer::new(common);
     let began = Instant::now();
     let mut ticks = interval_at((began + common.interval).into(), common.interval);
@@ -132,19 +147,31 @@ async fn trace(common: &Common, sort: &str) -> anyhow::Result<ExitCode> {
 
 /// Starts a session; where raw tracepoints turn out not to suffice, with classic ones, unless raw ones are demanded.
 pub(super) fn start(
-    choice: SourceChoice,
+    plan: &Plan<'_>,
     settings: &mut Settings,
     select: &Select,
     incomparable: Option<&str>,
 ) -> Result<Session, Failure> {
-    let begin =
-        |settings: &Settings| Session::start(settings, select.clone(), incomparable.map(str::to_owned));
+    let begin = |settings: &Settings| {
+        Session::start(plan.noun, settings, select.clone(), incomparable.map(str::to_owned))
+    };
     match begin(settings) {
-        Err(error @ TracerError::NoDestroyHook(_)) if choice == SourceChoice::Auto => {
+        // A drill-down that asks for no exits keeps no pending one, which a new vCPU at the same address could inherit.
+        Err(TracerError::NoDestroyHook(_))
+            if plan.source == SourceChoice::Auto && !plan.noun.hooks.contains(&Hook::KvmExit) =>
+        {
+            say(
+                "this kernel cannot tell when it destroys a vCPU (no kprobes): VMs that one process starts one after \
+                 the other may be shown as one",
+            );
+            settings.destroy_hook = false;
+            begin(settings).map_err(host_error)
+        }
+        Err(error @ TracerError::NoDestroyHook(_)) if plan.source == SourceChoice::Auto => {
             say(format_args!("using classic tracepoints: {error}"));
-            let classic = base_settings(SourceChoice::Tracepoint)?;
-            (settings.source, settings.mode, settings.layout) =
-                (classic.source, classic.mode, classic.layout);
+            let classic = base_settings(plan.noun, SourceChoice::Tracepoint)?;
+            (settings.source, settings.mode) = (classic.source, classic.mode);
+            (settings.layout, settings.events) = (classic.layout, classic.events);
             begin(settings).map_err(host_error)
         }
         result => result.map_err(host_error),
@@ -201,9 +228,9 @@ impl StopSignals {
     }
 }
 
-/// Settings that count every vCPU, through the source that `choice` asks for.
-pub(super) fn base_settings(choice: SourceChoice) -> Result<Settings, Failure> {
-    let resolved = source::resolve(choice).map_err(Failure::host)?;
+/// Settings that count every vCPU for a drill-down, through the source that `choice` asks for.
+pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Settings, Failure> {
+    let resolved = source::resolve(choice, noun.hooks).map_err(Failure::host)?;
     if let Some(why) = &resolved.fallback {
         say(format_args!("using classic tracepoints, raw ones cannot be used: {why}"));
     }
@@ -211,13 +238,27 @@ pub(super) fn base_settings(choice: SourceChoice) -> Result<Settings, Failure> {
         .map_err(|e| Failure::host(format!("cannot read /proc/self/ns/pid: {e}; is /proc mounted?")))?;
     Ok(Settings {
         source: resolved.source,
-        mode: resolved.mode,
+        mode: resolved.mode | noun.mode,
         layout: resolved.globals,
+        exits: noun.hooks.contains(&Hook::KvmExit),
+        events: resolved.events,
+        destroy_hook: true,
+        functions: functions(noun),
+        row_bits: noun.row_bits,
+        counters: noun.counters,
         max_vcpus: LEAST_VCPUS,
         tgids: Vec::new(),
         vcpu_ids: Vec::new(),
         pid_namespace: (!own.is_initial()).then_some((own.dev, own.ino)),
     })
+}
+
+fn functions(noun: &Noun) -> Vec<&'static Function> {
+    let of = |hook: &Hook| match hook {
+        Hook::Function(function) => Some(*function),
+        _ => None,
+    };
+    noun.hooks.iter().filter_map(of).collect()
 }
 
 /// Says what keeps this process from tracing, and whether that is a matter of privileges.

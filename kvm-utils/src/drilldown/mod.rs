@@ -1,4 +1,8 @@
 //! One module per noun: reads what the programs recorded and turns it into the model's rows.
 
+pub mod body;
 pub mod exits;
+pub mod msr;
+pub mod noun;
 pub mod registry;
+pub mod tally;

@@ -1,39 +1,31 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::exits;
-use crate::{bpf::hook::Hook, model::Column};
-
-/// What a drill-down is made of. Its noun is the subcommand, the JSON key, the file here and the file in
-/// kvm-utils-ebpf/src/drilldown.
-#[derive(Debug)]
-pub struct Noun {
-    /// The noun.
-    pub name: &'static str,
-    /// Where its events come from.
-    pub hooks: &'static [Hook],
-    /// Maps of its own. Numbers per (vCPU, reason) lie in the vCPU's record, which belongs to all.
-    pub maps: &'static [&'static str],
-    /// Its columns.
-    pub columns: &'static [Column],
-}
+use super::{exits, msr, noun::Noun};
 
 /// Every drill-down.
-pub static REGISTRY: &[Noun] = &[Noun {
-    name: "exits",
-    hooks: &[Hook::KvmExit, Hook::KvmEntry, Hook::VcpuDestroy],
-    maps: &[],
-    columns: &exits::rows::COLUMNS,
-}];
+pub static REGISTRY: &[&Noun] = &[&exits::NOUN, &msr::MSR, &msr::WRMSR, &msr::MSR_PATHS, &msr::WRMSR_PATHS];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.
-pub static SHARED_MAPS: &[&str] = &["VCPUS", "SLOTS", "FREE_VCPUS", "TGIDS", "VCPU_IDS", "TROUBLE"];
+pub static SHARED_MAPS: &[&str] = &[
+    "VCPUS",
+    "SLOTS",
+    "FREE_VCPUS",
+    "THREADS",
+    "TGIDS",
+    "VCPU_IDS",
+    "TROUBLE",
+    "ROWS",
+    "MORE_ROWS",
+    "NUMBERS",
+    "CLOCK",
+];
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::bpf::object::OBJECT;
+    use crate::bpf::{hook::Hook, object::OBJECT};
 
     /// How often each name is claimed.
     fn claims<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, usize> {
@@ -53,16 +45,20 @@ mod tests {
         assert_eq!(claims(claimed), maps);
 
         let programs = claims(object.programs.keys().map(String::as_str));
-        assert_eq!(claims(Hook::ALL.into_iter().flat_map(Hook::programs).copied()), programs);
+        assert_eq!(claims(Hook::ALL.iter().copied().flat_map(Hook::programs).copied()), programs);
     }
 
     #[test]
     fn every_hook_feeds_a_noun_and_nouns_are_distinct() {
         for hook in Hook::ALL {
-            assert!(REGISTRY.iter().any(|noun| noun.hooks.contains(&hook)), "{hook:?}");
+            assert!(REGISTRY.iter().any(|noun| noun.hooks.contains(hook)), "{hook:?}");
         }
-        assert!(claims(REGISTRY.iter().map(|noun| noun.name)).values().all(|n| *n == 1));
+        // A noun may have a variant with more hooks and more columns.
+        let variants =
+            REGISTRY.iter().map(|noun| format!("{} {:?}", noun.name, noun.hooks)).collect::<Vec<_>>();
+        assert!(claims(variants.iter().map(String::as_str)).values().all(|n| *n == 1));
         for noun in REGISTRY {
+            assert!(noun.columns.iter().any(|c| c.id == noun.sort), "{}", noun.name);
             assert!(claims(noun.columns.iter().map(|c| c.id)).values().all(|n| *n == 1), "{}", noun.name);
         }
     }

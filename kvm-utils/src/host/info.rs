@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::root::SysRoot;
+use crate::decode::Isa;
 
 /// What machine this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,18 @@ impl HostInfo {
             cpus_online: cpus("online"),
             cpus_possible: cpus("possible"),
         }
+    }
+}
+
+/// Instruction set of the KVM that is loaded, by its vendor module, also one that is built in; `None` if there is none or
+/// another than Linux's.
+#[must_use]
+pub fn vendor_isa(root: &SysRoot) -> Option<Isa> {
+    let loaded = |module: &str| root.path(format!("/sys/module/{module}")).exists();
+    match (loaded("kvm_intel"), loaded("kvm_amd")) {
+        (true, false) => Some(Isa::Vmx),
+        (false, true) => Some(Isa::Svm),
+        _ => None,
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Proof {
     pub histograms_full: u64,
     /// Exits whose reason could not be read.
     pub unreadable: u64,
+    /// Events on no vCPU's thread that are counted nowhere else, because no room was left for their keys.
+    pub rows_full: u64,
     /// Share of one CPU that the programs themselves took, from samples; `None` while not known.
     pub own_cost: Option<f64>,
 }
@@ -39,6 +41,8 @@ pub enum KvmStat {
     },
     /// Cannot be known, and why.
     Unknown(String),
+    /// KVM keeps none of these events.
+    NotKept,
 }
 
 /// What the proof amounts to.
@@ -89,10 +93,16 @@ impl Proof {
                 self.unreadable
             ));
         }
+        if self.rows_full > 0 {
+            doubts.push(format!(
+                "{} events on no vCPU's thread found no room in the kernel's table: they are in no row; trace fewer VMs at a time (--pid)",
+                self.rows_full
+            ));
+        }
         match (&self.kvm_stat, doubts.is_empty()) {
             (_, false) => Verdict::Doubtful(doubts),
             (KvmStat::Between { .. }, true) => Verdict::Proven,
-            (KvmStat::Unknown(_), true) => Verdict::Unchecked,
+            (KvmStat::Unknown(_) | KvmStat::NotKept, true) => Verdict::Unchecked,
         }
     }
 }

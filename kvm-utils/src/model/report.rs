@@ -22,6 +22,8 @@ pub struct Host {
 pub struct Report {
     /// The drill-down's noun: `exits`; names the schema and the key of the rows.
     pub noun: &'static str,
+    /// What it counts: one, and many.
+    pub counting: (&'static str, &'static str),
     /// The drill-down's columns; every row has a cell for each.
     pub columns: &'static [Column],
     /// When the interval ended.
@@ -91,6 +93,8 @@ pub struct Vcpu {
     pub vcpu: Option<u32>,
     /// Thread that ran it when it was first seen.
     pub tid: u32,
+    /// It stands for the other threads of the VM's process, `tid` being the process: events happened there.
+    pub others: bool,
     /// Events in the interval.
     pub events: u64,
     /// The exit going on at the end of the interval.

@@ -66,6 +66,8 @@ pub struct Row {
     pub cells: Vec<Cell>,
     /// Its time is waiting, not work: shown apart and left out of the totals of time.
     pub waiting: bool,
+    /// What more there is to say of it, for people; the cells have the numbers.
+    pub detail: Option<String>,
 }
 
 /// Sorts rows by the column `sort` (numbers downwards, texts upwards), waiting rows last, and keeps the first `top`.

@@ -21,13 +21,14 @@ pub struct Cost {
     sample: Option<(OwnedFd, Instant, prog_info::RunTime)>,
     next: Option<Instant>,
     mean_ns: Option<f64>,
+    share: Option<f64>,
 }
 
 impl Cost {
     /// Nothing is known yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { sample: None, next: Some(Instant::now()), mean_ns: None }
+        Self { sample: None, next: Some(Instant::now()), mean_ns: None, share: None }
     }
 
     /// Begins or ends a sample when its time has come. To be called a few times a second.
@@ -37,6 +38,8 @@ impl Cost {
             let Some(after) = tracer.run_time() else { return };
             let runs = after.runs.saturating_sub(before.runs);
             if runs >= ENOUGH_RUNS || now.duration_since(*began) >= SAMPLE {
+                let (spent, elapsed) = (after.ns.saturating_sub(before.ns), now.duration_since(*began));
+                self.share = Some(spent as f64 / elapsed.as_nanos().max(1) as f64);
                 if runs > 0 {
                     self.mean_ns = Some(after.ns.saturating_sub(before.ns) as f64 / runs as f64);
                 }
@@ -50,6 +53,12 @@ impl Cost {
                 self.sample = Some((statistics, now, before));
             }
         }
+    }
+
+    /// Share of one CPU that the programs took in the last sample; `None` before the first.
+    #[must_use]
+    pub fn recent(&self) -> Option<f64> {
+        self.share
     }
 
     /// Share of one CPU that `exits`, each with its entry, cost in `interval`; `None` while not known.

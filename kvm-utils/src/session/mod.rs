@@ -15,18 +15,24 @@ use witness::{Bounds, Reading, Vms, Witness, between};
 
 use crate::{
     bpf::{
+        rows::Slice,
         snapshot::{Head, Snapshot, read_hist},
         tracer::{Settings, Source, Tracer, TracerError},
     },
     decode::Isa,
-    drilldown::exits::{
-        collect::Collection,
-        group::Groups,
-        report::{Body, Order, Scope, body},
-        rows::{COLUMNS, Code},
+    drilldown::{
+        body::{self, Parts},
+        exits::{
+            collect::Collection,
+            group::Groups,
+            report::{Body, Order, Scope, body},
+            rows::Code,
+        },
+        noun::Noun,
+        tally::Tally,
     },
     host::{self, Identity},
-    model::{Host, Proof, Report},
+    model::{Host, KvmStat, Proof, Report},
 };
 
 /// Which VMs a run is about, beyond what the programs filter themselves.
@@ -52,6 +58,9 @@ impl Select {
 /// our memory; the numbers of the others are kept in the totals.
 const LISTED_VMS: usize = 1000;
 
+/// How often TSC offsets are read from debugfs, where programs cannot read them.
+const TSC_OFFSETS_NS: u64 = 2_000_000_000;
+
 /// What the counters said when an interval began.
 struct Mark {
     /// KVM's statistic since the run began, of all its VMs.
@@ -59,11 +68,13 @@ struct Mark {
     /// The same, of the VMs that had not ended when the interval began.
     interval_bounds: Result<Bounds, String>,
     missed: Option<u64>,
-    trouble: [u64; 2],
+    trouble: [u64; 3],
 }
 
 /// A running trace.
 pub struct Session {
+    noun: &'static Noun,
+    tally: Tally,
     tracer: Tracer,
     snapshot: Snapshot,
     collection: Collection,
@@ -72,6 +83,9 @@ pub struct Session {
     witness: Witness,
     info: host::HostInfo,
     proc: host::ProcRoot,
+    root: host::SysRoot,
+    /// Only some VMs or vCPUs are wanted.
+    filtered: bool,
     began_ns: u64,
     run_began: Mark,
     interval_began: Mark,
@@ -80,21 +94,29 @@ pub struct Session {
     /// VMs that ended and are not listed any more.
     unlisted: u64,
     cost: Cost,
+    /// KVM's debugfs, where programs cannot read a vCPU's TSC offset, and when it was last asked for all.
+    tsc_offsets: Option<(host::KvmStat, u64)>,
 }
 
 impl Session {
-    /// Loads and attaches the programs. `incomparable` says why KVM's statistic is of other exits than ours.
+    /// Loads and attaches the programs for a drill-down. `incomparable` says why KVM's statistic is of other exits than
+    /// ours.
     ///
     /// # Errors
     ///
     /// See [`TracerError`].
     pub fn start(
+        noun: &'static Noun,
         settings: &Settings,
         select: Select,
         incomparable: Option<String>,
     ) -> Result<Self, TracerError> {
         let root = host::SysRoot::default();
+        let filtered =
+            !settings.tgids.is_empty() || !settings.vcpu_ids.is_empty() || !select.names.is_empty();
         let info = host::HostInfo::gather(&root);
+        let tsc_offsets = (settings.source == Source::Tracepoint && noun.counters > 0)
+            .then(|| (host::KvmStat::new(&root, settings.pid_namespace.is_none()), 0));
         let mut witness = Witness::new(&root, settings.pid_namespace.is_none(), incomparable);
         let mut tracer = Tracer::start(settings, || _ = witness.begin(info.cpus_online))?;
         let zero = Ok(witness.begin(info.cpus_online));
@@ -104,9 +126,11 @@ impl Session {
             interval_bounds: bounds.clone(),
             bounds,
             missed: Some(0),
-            trouble: [0; 2],
+            trouble: [0; 3],
         };
         Ok(Self {
+            noun,
+            tally: Tally::default(),
             collection: Collection::new(snapshot.time_ns),
             began_ns: snapshot.time_ns,
             tracer,
@@ -116,11 +140,14 @@ impl Session {
             witness,
             info,
             proc: root.proc(),
+            root,
+            filtered,
             run_began: mark(zero.clone()),
             interval_began: mark(zero),
             dropped: HashSet::new(),
             unlisted: 0,
             cost: Cost::new(),
+            tsc_offsets,
         })
     }
 
@@ -142,10 +169,27 @@ impl Session {
             self.collection.discard(slot);
         }
         self.cost.tick(&self.tracer);
+        self.tracer.tick();
         self.tracer.read(&mut self.snapshot);
         self.admit()?;
-        self.absorb(true);
+        self.tell_tsc_offsets();
+        self.absorb(true)?;
         self.bury()
+    }
+
+    /// Tells the programs the vCPUs' TSC offsets, those of all every few seconds: guests change them seldom.
+    fn tell_tsc_offsets(&mut self) {
+        let Some((stat, asked_ns)) = &mut self.tsc_offsets else { return };
+        let now = self.snapshot.time_ns;
+        let again = now.saturating_sub(*asked_ns) >= TSC_OFFSETS_NS;
+        if again {
+            *asked_ns = now;
+        }
+        for head in self.snapshot.vcpus.iter().filter(|head| again || head.since >= *asked_ns) {
+            if let Some(offset) = stat.tsc_offset(head.tgid, head.vcpu_id) {
+                self.tracer.tell_tsc_offset(head.slot, offset);
+            }
+        }
     }
 
     /// Puts new vCPUs into their VMs and leaves out those nobody asked for.
@@ -175,9 +219,23 @@ impl Session {
         Ok(())
     }
 
-    fn absorb(&mut self, only_dead: bool) {
+    fn absorb(&mut self, only_dead: bool) -> Result<(), TracerError> {
         let records = self.tracer.records();
         self.collection.absorb(&self.snapshot, &|slot, hist| read_hist(records, slot, hist), only_dead);
+        let heads = || self.snapshot.vcpus.iter().filter(|head| !only_dead || head.state == STATE_DEAD);
+        if self.noun.build.is_none() || only_dead && heads().next().is_none() {
+            return Ok(());
+        }
+        let mut more = self.tracer.more()?;
+        for head in heads() {
+            let mut slice = self.tracer.slice(head.slot);
+            slice.rows.extend(more.vcpus.remove(&head.slot).into_iter().flatten());
+            self.tally.absorb((head.slot, head.since), slice);
+        }
+        for (tgid, rows) in more.crowds {
+            self.tally.absorb_crowd(tgid, Slice { rows, ..Slice::default() });
+        }
+        Ok(())
     }
 
     /// Records of vCPUs that will never run again go back.
@@ -196,7 +254,7 @@ impl Session {
                 // Its last numbers may have come after the last copy.
                 self.tracer.read(&mut self.snapshot);
                 self.snapshot.vcpus.retain(|head| head.slot == slot);
-                self.absorb(false);
+                self.absorb(false)?;
             }
             self.groups.ended((slot, since), until);
             self.collection.release(slot);
@@ -254,6 +312,7 @@ impl Session {
     /// Begins the next interval at `mark`, which `readings` of KVM's statistic belong to.
     fn next_interval(&mut self, mark: Mark, readings: &[Reading; 2]) {
         self.collection.next_interval();
+        self.tally.next_interval();
         for vm in &mut self.groups.vms {
             let mut vcpus = vm.vcpus.iter().filter_map(|(key, _)| self.collection.vcpus.get(key));
             vm.settled = vcpus.all(|vcpu| vcpu.ended);
@@ -263,6 +322,7 @@ impl Session {
             self.unlisted += 1;
             for (key, _) in &vm.vcpus {
                 self.collection.fold(*key);
+                self.tally.fold(*key);
             }
         }
         let interval_bounds = self.bounds(Vms::Unsettled, readings);
@@ -289,7 +349,7 @@ impl Session {
         self.tracer.read(&mut self.snapshot);
         let readings = [before, self.witness.read()];
         self.admit()?;
-        self.absorb(false);
+        self.absorb(false)?;
         // First: it may find the last numbers of vCPUs that ended since the copy.
         self.bury()?;
         self.collection.close_interval();
@@ -300,6 +360,7 @@ impl Session {
             trouble: [
                 self.tracer.trouble(Trouble::HistogramsFull),
                 self.tracer.trouble(Trouble::UnreadableReason),
+                self.tracer.trouble(Trouble::RowsFull),
             ],
         };
         Ok((mark, readings))
@@ -311,23 +372,46 @@ impl Session {
             Scope::Run => (&self.run_began, self.began_ns),
         };
         let interval = Duration::from_nanos(self.collection.now_ns.saturating_sub(began_ns));
-        let body = body(&self.collection, &self.groups, scope, interval, began_ns, order);
+        let exits = body(&self.collection, &self.groups, scope, interval, began_ns, order);
         let since = |now: Option<u64>, began: Option<u64>| Some(now?.saturating_sub(began.unwrap_or(0)));
-        let proof = Proof {
+        let mut proof = Proof {
             source: self.tracer.source().name(),
-            counted: body.counted,
+            counted: exits.counted,
             kvm_stat: match scope {
                 Scope::Interval => between(&began.interval_bounds, &now.interval_bounds),
                 Scope::Run => between(&began.bounds, &now.bounds),
             },
             missed: since(now.missed, began.missed),
-            unpaired: body.unpaired,
-            entries_without_exit: body.entries_without_exit,
-            in_progress: body.in_progress,
-            vcpus_full: body.overflow,
+            unpaired: exits.unpaired,
+            entries_without_exit: exits.entries_without_exit,
+            in_progress: exits.in_progress,
+            vcpus_full: exits.overflow,
             histograms_full: now.trouble[0] - began.trouble[0],
             unreadable: now.trouble[1] - began.trouble[1],
-            own_cost: self.cost.share(body.counted, interval),
+            rows_full: now.trouble[2] - began.trouble[2],
+            own_cost: self.cost.share(exits.counted, interval),
+        };
+        let isa = exits.isa.map(Isa::from_raw).or_else(|| host::info::vendor_isa(&self.root));
+        let hints = hints(&exits);
+        let (vms, totals) = if self.noun.build.is_some() {
+            let body = body::body(&Parts {
+                noun: self.noun,
+                tally: &self.tally,
+                collection: &self.collection,
+                groups: &self.groups,
+                scope,
+                interval,
+                began_ns,
+                isa,
+                order,
+                stranger: &|tgid| self.stranger(tgid),
+            });
+            proof.counted = body.counted;
+            proof.kvm_stat = KvmStat::NotKept;
+            proof.own_cost = self.cost.recent();
+            (body.vms, body.totals)
+        } else {
+            (exits.vms, exits.totals)
         };
         let mut notes = Vec::new();
         if scope == Scope::Run && self.unlisted > 0 {
@@ -341,24 +425,35 @@ impl Session {
             );
         }
         Report {
-            noun: "exits",
-            columns: &COLUMNS,
+            noun: self.noun.name,
+            counting: self.noun.counting,
+            columns: self.noun.columns,
             time: SystemTime::now(),
             interval,
             summary: scope == Scope::Run,
             host: Host {
                 kernel: self.info.kernel.clone(),
-                isa: body.isa.map_or_else(|| "unknown".to_owned(), |isa| Isa::from_raw(isa).to_string()),
+                isa: isa.map_or_else(|| "unknown".to_owned(), |isa| isa.to_string()),
                 cpus: self.info.cpus_online,
                 cpu: self.info.cpu.clone(),
             },
+            events: proof.counted,
             proof,
-            events: body.counted,
-            hints: hints(&body),
+            hints: if self.noun.build.is_some() { Vec::new() } else { hints },
             notes,
-            vms: body.vms,
-            totals: body.totals,
+            vms,
+            totals,
         }
+    }
+
+    /// The name of a process without a VM, in the initial pid namespace, on whose threads there were events; `None` if only
+    /// some VMs are wanted.
+    fn stranger(&self, tgid: u32) -> Option<String> {
+        if self.filtered {
+            return None;
+        }
+        let name = host::process::Stat::read(&self.proc, tgid).seen().map(|stat| stat.comm);
+        Some(name.unwrap_or_else(|| format!("process {tgid}")))
     }
 
     /// Whether every VM seen so far has ended; `None` before the first.

@@ -9,7 +9,7 @@
 //! | `count` | Events of all rows |
 //! | `host` | `kernel`, `isa`, `cpus`, `cpu` |
 //! | `proof` | See below |
-//! | `vms` | `pid`, `name`, `vmm`, `uuid` (that the guest sees), `id` (the manager's), `within` (what its process runs in, the outermost first: `kind` and `name`), `ended`, `count`, `busy_share` and `waiting_share` (of the vCPUs' wall time, 0 to 1), `vcpus` (`vcpu`, `tid`, `count`, `running`: `reason` and `for_ns`, and under the noun its rows), `totals` (rows of all its vCPUs) |
+//! | `vms` | `pid`, `name`, `vmm`, `uuid` (that the guest sees), `id` (the manager's), `within` (what its process runs in, the outermost first: `kind` and `name`), `ended`, `count`, `busy_share` and `waiting_share` (of the vCPUs' wall time, 0 to 1), `vcpus` (`vcpu`, `tid`, `count`, `running`: `reason` and `for_ns`, and under the noun its rows; `others`: `true` where it stands for the other threads of the process, `tid` being the process), `totals` (rows of all its vCPUs) |
 //! | `totals` | Rows over all VMs |
 //! | `hints`, `notes` | Sentences |
 //!
@@ -125,6 +125,7 @@ struct ProofJson<'a> {
     vcpus_full: u64,
     histograms_full: u64,
     unreadable: u64,
+    rows_full: u64,
     own_cost: Option<f64>,
     verdict: &'static str,
     doubts: Vec<String>,
@@ -135,6 +136,7 @@ impl<'a> From<&'a Proof> for ProofJson<'a> {
         let (bounds, unknown) = match &proof.kvm_stat {
             KvmStat::Between { least, most } => (Some((*least, *most)), None),
             KvmStat::Unknown(why) => (None, Some(why.as_str())),
+            KvmStat::NotKept => (None, Some("KVM keeps no statistic of these events")),
         };
         let (verdict, doubts) = match proof.verdict() {
             Verdict::Proven => ("proven", Vec::new()),
@@ -156,6 +158,7 @@ impl<'a> From<&'a Proof> for ProofJson<'a> {
             vcpus_full: proof.vcpus_full,
             histograms_full: proof.histograms_full,
             unreadable: proof.unreadable,
+            rows_full: proof.rows_full,
             own_cost: proof.own_cost,
             verdict,
             doubts,
@@ -221,9 +224,12 @@ impl Serialize for VcpuJson<'_> {
             .running
             .as_ref()
             .map(|running| Running { reason: &running.reason, for_ns: running.for_ns });
-        let mut map = serializer.serialize_map(Some(5))?;
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("vcpu", &self.vcpu.vcpu)?;
         map.serialize_entry("tid", &self.vcpu.tid)?;
+        if self.vcpu.others {
+            map.serialize_entry("others", &true)?;
+        }
         map.serialize_entry("count", &self.vcpu.events)?;
         map.serialize_entry("running", &running)?;
         map.serialize_entry(self.report.noun, &Rows { rows: &self.vcpu.rows, columns: self.report.columns })?;

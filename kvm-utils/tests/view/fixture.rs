@@ -68,6 +68,7 @@ pub fn row(exit: &Exit, all: u64, vcpus: u64) -> Row {
             known(min),
         ],
         waiting: exit.class == "hlt",
+        detail: None,
     }
 }
 
@@ -160,6 +161,7 @@ pub fn proof(counted: u64) -> Proof {
         vcpus_full: 0,
         histograms_full: 0,
         unreadable: 0,
+        rows_full: 0,
         own_cost: Some(0.001_2),
     }
 }
@@ -168,6 +170,7 @@ pub fn vm(pid: u32, name: &str, exits: &[Exit], vcpus: u64) -> Vm {
     let shown = (0..).zip(split(exits, vcpus)).map(|(id, exits)| Vcpu {
         vcpu: Some(id),
         tid: pid + 4 + id,
+        others: false,
         events: count(&exits),
         running: None,
         rows: rows(&exits, 1),
@@ -194,6 +197,7 @@ pub fn one_vm() -> Report {
     web.vcpus[0].running = Some(Running { reason: "hlt".to_owned(), for_ns: 81_300_000 });
     Report {
         noun: "exits",
+        counting: ("exit", "exits"),
         columns: COLUMNS,
         time: time(),
         interval: Duration::from_micros(10_000_213),
@@ -292,6 +296,7 @@ pub fn doubtful() -> Report {
         in_progress: 2,
         vcpus_full: 12_000,
         unreadable: 5,
+        rows_full: 0,
         ..report.proof
     };
     report
@@ -330,9 +335,12 @@ pub fn hostile() -> Report {
         Unit::PerSecond => Cell::Real(f64::MAX),
         Unit::Count | Unit::Nanoseconds => Cell::Number(u64::MAX),
     };
-    let row = Row { cells: COLUMNS.iter().map(number).collect(), waiting: false };
-    vm.rows =
-        vec![row.clone(), Row { waiting: true, ..row.clone() }, Row { cells: Vec::new(), waiting: false }];
+    let row = Row { cells: COLUMNS.iter().map(number).collect(), waiting: false, detail: None };
+    vm.rows = vec![
+        row.clone(),
+        Row { waiting: true, ..row.clone() },
+        Row { cells: Vec::new(), waiting: false, detail: None },
+    ];
     vm.vcpus[0].running = Some(Running { reason: "\u{1b}[5m".to_owned(), for_ns: u64::MAX });
     vm.vcpus[0].rows = vm.rows.clone();
     report.totals = vec![row];

@@ -22,7 +22,7 @@ fn cell(unit: Unit) -> BoxedStrategy<Cell> {
     match unit {
         Unit::Text => prop_oneof![
             any::<String>().prop_map(Cell::Text),
-            "[a-zA-Z_]{0,80}".prop_map(Cell::Text),
+            "[a-zA-Z_]{1,80}".prop_map(Cell::Text),
             prop::collection::vec("\\PC{0,9}", 0..4).prop_map(Cell::List),
             Just(Cell::Unknown),
         ]
@@ -34,7 +34,8 @@ fn cell(unit: Unit) -> BoxedStrategy<Cell> {
 
 fn row() -> impl Strategy<Value = Row> {
     let cells: Vec<_> = COLUMNS.iter().map(|column| cell(column.unit)).collect();
-    (cells, any::<bool>()).prop_map(|(cells, waiting)| Row { cells, waiting })
+    let detail = prop::option::of("[a-z][ a-z0-9%,]{0,200}");
+    (cells, any::<bool>(), detail).prop_map(|(cells, waiting, detail)| Row { cells, waiting, detail })
 }
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
@@ -42,10 +43,10 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 }
 
 prop_compose! {
-    fn vcpu()(vcpu in any::<Option<u32>>(), tid in any::<u32>(), events in number(), rows in rows(),
+    fn vcpu()(vcpu in any::<Option<u32>>(), others in any::<bool>(), tid in any::<u32>(), events in number(), rows in rows(),
               running in prop::option::of((any::<String>(), number()))) -> Vcpu {
         let running = running.map(|(reason, for_ns)| Running { reason, for_ns });
-        Vcpu { vcpu, tid, events, running, rows }
+        Vcpu { vcpu, tid, others, events, running, rows }
     }
 }
 
@@ -71,7 +72,7 @@ prop_compose! {
                unreadable in number(), own_cost in prop::option::of(real())) -> Proof {
         let kvm_stat = why.map_or(KvmStat::Between { least: least.min(most), most: least.max(most) }, KvmStat::Unknown);
         Proof { source: "tracepoint", counted, kvm_stat, missed, unpaired, entries_without_exit, in_progress,
-                vcpus_full, histograms_full, unreadable, own_cost }
+                vcpus_full, histograms_full, unreadable, rows_full: unreadable, own_cost }
     }
 }
 
@@ -80,7 +81,7 @@ prop_compose! {
                 interval in any::<Duration>(), summary in any::<bool>(),
                 hints in prop::collection::vec(any::<String>(), 0..3),
                 notes in prop::collection::vec("[ a-z]{0,200}", 0..3)) -> Report {
-        Report { noun: "exits", columns: COLUMNS, time: fixture::time(), interval, summary, host: fixture::host("svm"),
+        Report { noun: "exits", counting: ("exit", "exits"), columns: COLUMNS, time: fixture::time(), interval, summary, host: fixture::host("svm"),
                  proof, vms, totals, events, hints, notes }
     }
 }
@@ -118,6 +119,9 @@ proptest! {
     #[test]
     fn a_terminal_of_60_columns_shows_every_row_with_its_count(report in report(), unicode in any::<bool>()) {
         let style = Style { width: Some(60), unicode, by: By::Reason, ..Style::default() };
+        let mut report = report;
+        // Details stand between the rows.
+        report.totals.iter_mut().for_each(|row| row.detail = None);
         let table = render(&report, &style);
         if report.totals.is_empty() {
             return Ok(());

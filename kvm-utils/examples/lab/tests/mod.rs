@@ -18,6 +18,7 @@ macro_rules! tracer_tests {
     };
 }
 
+mod drilldown_msr;
 mod guest;
 mod placement;
 mod robustness;
@@ -42,6 +43,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (tracer_attach::RAW, tracer_attach::CLASSIC),
         (tracer_linux::RAW, tracer_linux::CLASSIC),
         (tracer_host::RAW, tracer_host::CLASSIC),
+        (drilldown_msr::RAW, drilldown_msr::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
@@ -54,6 +56,9 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
             groups.push(with_raw);
         }
         groups.push(classic);
+    }
+    if raw {
+        groups.push(drilldown_msr::PATHS);
     }
     groups.push(tracer_linux::NAMES);
     groups.into_iter().flatten()

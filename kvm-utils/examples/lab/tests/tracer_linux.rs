@@ -31,20 +31,16 @@ fn qemu(name: &str, options: &[&str]) -> Command {
 
 const UUID: &str = "5c6fa8f7-c3f6-4b3f-b596-d16ea3912302";
 
-/// QEMU that boots Linux on two vCPUs, which powers off.
-fn linux(context: &Context, name: &str) -> Result<Command> {
+/// Boots Linux on two vCPUs under QEMU with more `options` and words on the kernel's command line, and waits until it has
+/// powered off. Gives QEMU's pid.
+pub fn boot(context: &Context, name: &str, options: &[&str], words: &str) -> Result<u32> {
     let (Some(kernel), Some(initramfs)) = (&context.l2_kernel, &context.l2_initramfs) else {
         bail!("--l2-kernel and --l2-initramfs are needed");
     };
-    let options =
-        ["-smp", "2", "-m", "256", "-append", "console=ttyS0 quiet work=boot", "-uuid", &UUID.to_uppercase()];
-    let mut command = qemu(name, &options);
-    command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
-    Ok(command)
-}
-
-/// Waits until Linux has powered off, and returns the pid of its QEMU.
-fn finished(guest: Child) -> Result<u32> {
+    let mut command = qemu(name, &["-smp", "2", "-m", "256"]);
+    command.args(options).args(["-append", &format!("console=ttyS0 quiet {words}")]);
+    let guest = command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs).spawn();
+    let guest = guest.context("cannot start qemu-system-x86_64")?;
     let pid = guest.id();
     let output = guest.wait_with_output()?;
     let console = String::from_utf8_lossy(&output.stdout);
@@ -57,9 +53,7 @@ fn linux_guest(context: &Context, source: Source) -> Result<()> {
     let host = check::host()?;
     let counter = Counter::all_reasons(&Scope::System, host.isa)?;
     let tracer = Tracer::start(context, source, &[])?;
-    let guest = linux(context, "lab-linux")?.spawn().context("cannot start qemu-system-x86_64")?;
-    let pid = finished(guest)?;
-
+    let pid = boot(context, "lab-linux", &["-uuid", &UUID.to_uppercase()], "work=boot")?;
     let summary = tracer.stop()?;
     summary.ensure_equals(&counter.read()?)?;
     match source {
@@ -103,13 +97,13 @@ impl Pod {
         Ok(Self { root, container })
     }
 
-    /// Starts a program in it.
-    fn spawn(&self, command: &mut Command) -> Result<Child> {
-        // A child begins where its parent is.
+    /// Does something in it.
+    fn run<T>(&self, something: impl FnOnce() -> Result<T>) -> Result<T> {
+        // Children begin where their parent is.
         std::fs::write(self.container.join("cgroup.procs"), "0")?;
-        let child = command.spawn();
+        let result = something();
         std::fs::write(self.root.join("cgroup.procs"), "0")?;
-        child.with_context(|| format!("cannot start {command:?}"))
+        result
     }
 }
 
@@ -133,7 +127,7 @@ fn linux_guest_in_a_pod(context: &Context, source: Source) -> Result<()> {
     other.end()?;
 
     let counter = Counter::all_reasons(&Scope::System, host.isa)?;
-    let pid = finished(pod.spawn(&mut linux(context, "default_lab-pod")?)?)?;
+    let pid = pod.run(|| boot(context, "default_lab-pod", &["-uuid", UUID], "work=boot"))?;
     let summary = tracer.stop()?;
     summary.ensure_equals(&counter.read()?)?;
     summary.ensure_undoubted()?;

@@ -196,7 +196,11 @@ impl EventFormat {
         self.required(event, field, sizes).map(Some)
     }
 
-    fn expect_event(&self, wanted: &'static str) -> Result<(), FormatError> {
+    /// That this is the format of `wanted`.
+    ///
+    /// # Errors
+    /// [`FormatError::WrongEvent`] if it is another's.
+    pub fn expect_event(&self, wanted: &'static str) -> Result<(), FormatError> {
         if self.name == wanted {
             return Ok(());
         }
@@ -215,7 +219,10 @@ pub struct Slot {
 
 impl Slot {
     /// The field's slot, or its size if it is not an integer.
-    fn of(field: &Field) -> Result<Self, u32> {
+    ///
+    /// # Errors
+    /// Its size in bytes.
+    pub fn of(field: &Field) -> Result<Self, u32> {
         match (field.elements, field.size) {
             (Elements::One, 1 | 2 | 4 | 8) => Ok(Self { offset: field.offset, size: field.size }),
             (_, size) => Err(size),

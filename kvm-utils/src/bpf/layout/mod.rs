@@ -7,9 +7,11 @@ pub mod files;
 pub mod format;
 pub mod print_fmt;
 mod raw;
+mod thread;
 
 pub use error::{Argument, LayoutError};
 pub use files::BtfFiles;
 pub use format::{EntryFormat, EventFormat, ExitFormat, FormatError, Slot};
 pub use print_fmt::{PrintFmtError, ReasonNames};
 pub use raw::{ExitArgs, ExitLayout, ReasonAt, VcpuLayout};
+pub use thread::{ThreadLayout, has_arguments};

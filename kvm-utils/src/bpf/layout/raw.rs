@@ -76,6 +76,18 @@ impl ExitLayout {
     /// [`LayoutError`] that names the file, struct or member that is missing. A missing vendor is an error only if the
     /// other one is missing as well.
     pub fn find(files: &BtfFiles) -> Result<Self, LayoutError> {
+        let layout = Self::without_reasons(files)?;
+        if let (Err(vmx), Err(svm)) = (&layout.vmx, &layout.svm) {
+            return Err(LayoutError::NoVendor { vmx: Box::new(vmx.clone()), svm: Box::new(svm.clone()) });
+        }
+        Ok(layout)
+    }
+
+    /// As [`Self::find`], for programs that ask for no reasons: both vendors may be missing.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub fn without_reasons(files: &BtfFiles) -> Result<Self, LayoutError> {
         let base = files.base()?;
         let kvm = Module::new("kvm", &base, files.kvm.as_ref())?;
 
@@ -92,9 +104,6 @@ impl ExitLayout {
             };
         let vmx = reason("kvm_intel", files.kvm_intel.as_ref(), vmx_reason);
         let svm = reason("kvm_amd", files.kvm_amd.as_ref(), svm_reason);
-        if let (Err(vmx), Err(svm)) = (&vmx, &svm) {
-            return Err(LayoutError::NoVendor { vmx: Box::new(vmx.clone()), svm: Box::new(svm.clone()) });
-        }
         Ok(Self { exit: exit_args, entry_vcpu, vcpu, vmx, svm })
     }
 
@@ -158,6 +167,17 @@ fn arguments<'a>(
             arguments: first.into_iter().chain(all).map(|parameter| parameter.described()).collect(),
         }),
     }
+}
+
+/// Bytes of each argument of a raw tracepoint; 0 for what is neither a pointer nor an integer.
+pub(super) fn argument_sizes(kvm: &Module<'_>, event: &'static str) -> Result<Vec<u32>, LayoutError> {
+    let all = arguments(kvm, event, &format!("btf_trace_{event}"))?;
+    let size = |parameter: &Parameter<'_>| match parameter.value {
+        Value::Pointer { .. } => 8,
+        Value::Integer { size } => size,
+        Value::Other => 0,
+    };
+    Ok(all.iter().map(size).collect())
 }
 
 /// Which argument of `kvm_exit` is which. They usually have no names, so their types and order decide: (vcpu, isa), or
@@ -268,7 +288,7 @@ fn from_vcpu(
     })
 }
 
-fn sized(
+pub(super) fn sized(
     ty: &'static str,
     member: &'static str,
     found: Member,
@@ -280,7 +300,12 @@ fn sized(
     Err(LayoutError::Unexpected { ty, member, problem: format!("has {} bytes", found.size) })
 }
 
-fn missing(module: &Module<'_>, ty: &'static str, member: &'static str, source: BtfError) -> LayoutError {
+pub(super) fn missing(
+    module: &Module<'_>,
+    ty: &'static str,
+    member: &'static str,
+    source: BtfError,
+) -> LayoutError {
     LayoutError::Missing { ty, member, files: module.described(), source }
 }
 

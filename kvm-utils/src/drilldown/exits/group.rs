@@ -5,7 +5,7 @@
 //! after the end of one of the others belongs to a new VM.
 
 use super::collect::VcpuKey;
-use crate::{bpf::snapshot::Head, host::Identity};
+use crate::{bpf::snapshot::Head, host::Identity, model::Place};
 
 /// A VM, as far as its vCPUs tell.
 #[derive(Clone, Debug)]
@@ -24,6 +24,15 @@ pub struct VmGroup {
     until: Option<u64>,
     /// It ended before the interval began: nothing of it can change any more.
     pub settled: bool,
+}
+
+impl VmGroup {
+    /// What its process runs in, for the model.
+    #[must_use]
+    pub fn within(&self) -> Vec<Place> {
+        let places = self.identity.within.iter();
+        places.map(|place| Place { kind: place.kind.as_str(), name: place.name.clone() }).collect()
+    }
 }
 
 /// All VMs seen, in the order of their appearance.

@@ -10,7 +10,7 @@ use super::{
     rows::{COLUMNS, Code, Whole, row},
     stats::ExitStats,
 };
-use crate::model::{Place, Row, Running, Vcpu, Vm, arrange};
+use crate::model::{Row, Running, Vcpu, Vm, arrange};
 
 /// Which numbers to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,11 +188,7 @@ fn vm(
         vmm: identity.vmm.as_str().to_owned(),
         uuid: identity.uuid.clone(),
         id: identity.id.clone(),
-        within: identity
-            .within
-            .iter()
-            .map(|place| Place { kind: place.kind.as_str(), name: place.name.clone() })
-            .collect(),
+        within: group.within(),
         ended: vcpus.iter().all(|v| v.state.ended),
         events: sums.values().map(|s| s.count).sum(),
         busy_share: share(false),
@@ -207,6 +203,7 @@ fn one_vcpu(vcpu: &VcpuNumbers<'_>, interval: Duration, order: &Order) -> Vcpu {
     Vcpu {
         vcpu: (vcpu.id != u32::MAX).then_some(vcpu.id),
         tid: if head.ns_tid == 0 { head.tid } else { head.ns_tid },
+        others: false,
         events: vcpu.by_code.values().map(|s| s.count).sum(),
         running: vcpu.state.pending().map(|(since, cell)| Running {
             reason: cell.code.name(),

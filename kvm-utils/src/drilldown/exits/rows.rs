@@ -7,12 +7,9 @@ use kvm_utils_common::exits::{CODE_OTHER, CODE_UNREADABLE};
 use super::stats::ExitStats;
 use crate::{
     decode::{ExitReason, Isa},
+    drilldown::noun::column,
     model::{Cell, Column, Row, Unit},
 };
-
-const fn column(id: &'static str, title: &'static str, unit: Unit, importance: Option<u8>) -> Column {
-    Column { id, title, unit, importance }
-}
 
 /// The columns, in the order of [`row`]'s cells.
 pub static COLUMNS: [Column; 16] = [
@@ -113,5 +110,6 @@ pub fn row(code: Code, stats: &ExitStats, whole: Whole) -> Row {
             ns(stats.max_ns),
         ],
         waiting: code.is_waiting(),
+        detail: None,
     }
 }

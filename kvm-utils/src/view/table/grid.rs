@@ -18,9 +18,12 @@ const SHORTEST_TEXT: usize = 8;
 pub struct Grid {
     /// Titles.
     pub header: String,
-    /// One for each row, in the same order.
-    pub lines: Vec<Line>,
+    /// The lines of each row, in the same order: its cells, and what more there is to say of it.
+    pub lines: Vec<Vec<Line>>,
 }
+
+/// What more there is to say of a row stands below it, moved to the right.
+const DETAIL: usize = 4;
 
 /// A column that may be shown.
 struct Shown {
@@ -52,7 +55,15 @@ pub fn grid(columns: &'static [Column], rows: &[&Row], style: &Style, indent: us
     let mut lines = table.lines().map(|line| format!("{:indent$}{}", "", line.trim_end()));
     let header = lines.next().unwrap_or_default();
     let paint = |row: &Row| if row.waiting { Paint::Waiting } else { Paint::Plain };
-    Grid { header, lines: lines.zip(rows).map(|(line, row)| Line::new(line, paint(row))).collect() }
+    let all = |(line, row): (String, &&Row)| {
+        let mut all = vec![Line::new(line, paint(row))];
+        let room = style.columns().saturating_sub(indent + DETAIL);
+        let detail =
+            row.detail.iter().flat_map(|detail| text::wrap(&text::safe(detail, style.unicode), room));
+        all.extend(detail.map(|line| Line::new(format!("{:1$}{line}", "", indent + DETAIL), paint(row))));
+        all
+    };
+    Grid { header, lines: lines.zip(rows).map(all).collect() }
 }
 
 /// Every column that has something to show, with its texts and the width it would like.

@@ -96,7 +96,7 @@ fn totals(report: &Report, style: &Style) -> Block {
     if !rows.is_empty() {
         block.head.push(Line::new(grid.header, Paint::Plain));
     }
-    block.rows = grid.lines;
+    block.rows = grid.lines.into_iter().flatten().collect();
     block
 }
 
@@ -112,7 +112,7 @@ fn vms(report: &Report, style: &Style, most: usize) -> Vec<Block> {
         if !vm.rows.is_empty() {
             head.push(Line::new(grid.header.clone(), Paint::Plain));
         }
-        let rows = lines.by_ref().take(vm.rows.len()).collect();
+        let rows = lines.by_ref().take(vm.rows.len()).flatten().collect();
         blocks.push(Block { apart: report.vms.len() > 1, head, rows });
     }
     blocks
@@ -139,7 +139,7 @@ fn vcpus(report: &Report, style: &Style, most: usize) -> Vec<Block> {
                 return blocks;
             }
             block.head.extend(words::vcpu(vcpu, report, style));
-            block.rows = lines.by_ref().take(vcpu.rows.len()).collect();
+            block.rows = lines.by_ref().take(vcpu.rows.len()).flatten().collect();
         }
         blocks.push(block);
         if blocks.len() >= most {

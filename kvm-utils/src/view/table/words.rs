@@ -18,7 +18,10 @@ pub fn vm(vm: &Vm, report: &Report, style: &Style) -> Vec<Line> {
     let vmm = text::cut(&text::safe(&vm.vmm, style.unicode), LONGEST_NAME, style.unicode);
     let mut who = vec![name];
     who.push(format!("{} {}", if vmm == "unknown" { "pid" } else { vmm.as_str() }, vm.pid));
-    who.push(units::counted(vm.vcpus.len() as u64, "vCPU", "vCPUs"));
+    let vcpus = vm.vcpus.iter().filter(|vcpu| !vcpu.others).count();
+    if vcpus > 0 || vm.vcpus.is_empty() {
+        who.push(units::counted(vcpus as u64, "vCPU", "vCPUs"));
+    }
     if vm.ended {
         who.push("ended".to_owned());
     }
@@ -61,7 +64,12 @@ fn add_if_room(items: &mut Vec<String>, extras: Vec<whose::Extra>, style: &Style
 /// Whose numbers follow, for one vCPU, and what it is doing.
 pub fn vcpu(vcpu: &Vcpu, report: &Report, style: &Style) -> Vec<Line> {
     let id = vcpu.vcpu.map_or_else(|| "?".to_owned(), |id| id.to_string());
-    let mut items = vec![format!("vcpu {id}  tid {}", vcpu.tid), events(vcpu.events, report)];
+    let who = if vcpu.others {
+        format!("other threads  pid {}", vcpu.tid)
+    } else {
+        format!("vcpu {id}  tid {}", vcpu.tid)
+    };
+    let mut items = vec![who, events(vcpu.events, report)];
     if let Some(running) = &vcpu.running {
         let reason = text::safe(&running.reason, style.unicode);
         items.push(format!("in {reason} for {}", units::duration(running.for_ns as f64)));
@@ -71,7 +79,7 @@ pub fn vcpu(vcpu: &Vcpu, report: &Report, style: &Style) -> Vec<Line> {
 
 /// The line over several VMs.
 pub fn overview(report: &Report, style: &Style) -> Vec<Line> {
-    let vcpus: usize = report.vms.iter().map(|vm| vm.vcpus.len()).sum();
+    let vcpus = report.vms.iter().flat_map(|vm| &vm.vcpus).filter(|vcpu| !vcpu.others).count();
     let mut who = vec![
         units::counted(report.vms.len() as u64, "VM", "VMs"),
         units::counted(vcpus as u64, "vCPU", "vCPUs"),
@@ -98,8 +106,10 @@ pub fn proof(report: &Report, style: &Style, brief: bool) -> Vec<Line> {
     let verdict = proof.verdict();
     let mut items = vec![compared(proof)];
     items.push(format!("missed {}", proof.missed.map_or_else(|| "unknown".to_owned(), units::count)));
-    items.push(format!("unpaired {}", units::count(proof.unpaired)));
-    items.push(format!("in progress {}", units::count(proof.in_progress)));
+    if proof.kvm_stat != KvmStat::NotKept {
+        items.push(format!("unpaired {}", units::count(proof.unpaired)));
+        items.push(format!("in progress {}", units::count(proof.in_progress)));
+    }
     if proof.entries_without_exit > 0 {
         items.push(format!("entries without exit {}", units::count(proof.entries_without_exit)));
     }
@@ -114,6 +124,7 @@ pub fn proof(report: &Report, style: &Style, brief: bool) -> Vec<Line> {
     };
     let paint = match verdict {
         Verdict::Proven => Paint::Plain,
+        Verdict::Unchecked if proof.kvm_stat == KvmStat::NotKept => Paint::Plain,
         Verdict::Unchecked => Paint::Unchecked,
         Verdict::Doubtful(_) => Paint::Doubt,
     };
@@ -157,6 +168,7 @@ pub fn advice(report: &Report, style: &Style) -> Vec<Line> {
 fn compared(proof: &Proof) -> String {
     let counted = format!("counted {}", units::count(proof.counted));
     match proof.kvm_stat {
+        KvmStat::NotKept => counted,
         KvmStat::Unknown(_) => format!("{counted}, kvm unknown"),
         KvmStat::Between { least, most } if least == most => {
             let sign = if proof.counted == least { "=" } else { "!=" };
@@ -184,7 +196,7 @@ fn events(n: u64, report: &Report) -> String {
 
 /// What is counted, one and many.
 fn noun(report: &Report) -> (&'static str, &'static str) {
-    if report.noun == "exits" { ("exit", "exits") } else { ("event", "events") }
+    report.counting
 }
 
 /// What the programs themselves took, once it is known.

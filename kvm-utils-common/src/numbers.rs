@@ -1,0 +1,71 @@
+//! Numbers that a vCPU has beside its rows: counters at fixed places, and what a noun remembers between events.
+
+use crate::hist::BUCKETS;
+
+/// Words that nouns remember between two events of a vCPU; no counters.
+pub const STATES: usize = 16;
+/// Counters at fixed places, before the histograms.
+pub const COUNTERS: usize = 48;
+/// Histograms behind them, [`crate::hist`].
+pub const HISTOGRAMS: usize = 3;
+/// All counters: the fixed ones and the histograms' buckets.
+pub const NUMBERS: usize = COUNTERS + HISTOGRAMS * BUCKETS;
+
+/// One vCPU's. Written only by the CPU that runs the vCPU (or switches its thread), as the record is.
+#[repr(C)]
+pub struct VcpuNumbers {
+    /// Memory of the nouns.
+    pub state: [u64; STATES],
+    /// Counters since the record was taken; they only grow, so that differences and sums are meaningful for each.
+    pub counters: [u64; NUMBERS],
+}
+
+/// Places in [`VcpuNumbers::state`] and [`VcpuNumbers::counters`] of the noun msr: how the guest arms its timer through
+/// IA32_TSC_DEADLINE (Intel SDM volume 3, 12.5.4.1).
+pub mod deadline {
+    /// State: the deadline now armed, in the guest's TSC; 0 = none.
+    pub const STATE_ARMED: usize = 0;
+    /// State: what to add to the host's TSC for the guest's, told by user space where the programs cannot read it.
+    pub const STATE_OFFSET: usize = 1;
+    /// State: 1 if [`STATE_OFFSET`] is known.
+    pub const STATE_OFFSET_KNOWN: usize = 2;
+    /// Writes of a deadline.
+    pub const ARMED: usize = 0;
+    /// Of those, how many lay in the past already.
+    pub const PAST: usize = 1;
+    /// Of those, how many replaced a deadline that had not come yet.
+    pub const REARMED: usize = 2;
+    /// Writes of 0 while a deadline had not come yet.
+    pub const CANCELLED: usize = 3;
+    /// Writes of which it is not known how far ahead they were.
+    pub const UNKNOWN: usize = 4;
+    /// Number of the histogram of how far ahead deadlines were armed, ns.
+    pub const AHEAD: usize = 0;
+}
+
+/// The first counter of histogram `number`.
+#[must_use]
+pub const fn histogram(number: usize) -> usize {
+    COUNTERS + number * BUCKETS
+}
+
+/// Relates the host's TSC to `bpf_ktime_get_ns()`; written by user space, the one element of the map `CLOCK`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    /// Odd while being written.
+    pub sequence: u64,
+    /// `bpf_ktime_get_ns()` at one moment; 0 = not known yet.
+    pub ns: u64,
+    /// The TSC at that moment.
+    pub tsc: u64,
+    /// TSC cycles per ns, times 2^24.
+    pub cycles_per_ns: u64,
+    /// ns per TSC cycle, times 2^32.
+    pub ns_per_cycle: u64,
+}
+
+/// Bits after the binary point of [`Clock::cycles_per_ns`].
+pub const CYCLES_PER_NS_SHIFT: u32 = 24;
+/// Bits after the binary point of [`Clock::ns_per_cycle`].
+pub const NS_PER_CYCLE_SHIFT: u32 = 32;

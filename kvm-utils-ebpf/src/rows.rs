@@ -1,0 +1,134 @@
+//! Counting by key: the vCPU's own table first, then the shared hash map, then a counter of what found no place.
+//!
+//! A vCPU's table is written only by the CPU that runs the vCPU, so plain additions suffice there.
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
+    macros::map,
+    maps::{Array, HashMap},
+};
+use kvm_utils_common::{
+    config::Trouble,
+    rows::{MoreKey, MoreRow, NOUNS, PROBES, RowCell, RowKey, home},
+    vcpu::VcpuRecord,
+};
+
+use crate::{atomic, globals, trouble, vcpu::Current};
+
+/// Tables of all vCPUs, `1 << ROW_BITS` rows each, in the order of the records; resized by user space.
+#[map]
+static ROWS: Array<RowCell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Rows that found no place in their vCPU's table, and those of events on no vCPU's thread.
+#[map]
+static MORE_ROWS: HashMap<MoreKey, MoreRow> = HashMap::with_max_entries(1, 0);
+
+/// What [`find`] says of a key that has no place.
+const NOWHERE: u32 = u32::MAX;
+
+/// Counts an event. Gives the row in the vCPU's own table plus 1, or 0 if it was counted elsewhere.
+#[inline(always)]
+pub fn count(current: &mut Current, key: RowKey, extra: u64) -> u32 {
+    let Some(record) = &mut current.record else {
+        if current.crowd != 0 && !count_more(0, current.crowd, key.a, key.b, extra) {
+            trouble::count(Trouble::RowsFull);
+        }
+        return 0;
+    };
+    let index = find(record.slot, key.a, key.b);
+    if index != NOWHERE
+        && let Some(row) = ROWS.get_ptr_mut(index)
+    {
+        // SAFETY: a row of this vCPU's table, which is written by this CPU only.
+        unsafe {
+            (*row).count += 1;
+            (*row).extra += extra;
+        }
+        return index + 1;
+    }
+    if !count_more(record.slot, 0, key.a, key.b, extra) {
+        count_other(record, key);
+    }
+    0
+}
+
+/// The exit that row `index - 1` counted took `took` ns, and went to user space or not.
+#[inline(always)]
+pub fn time(index: u32, took: u64, user: u32) {
+    if let Some(row) = ROWS.get_ptr_mut(index - 1) {
+        // SAFETY: as in `count`.
+        unsafe {
+            (*row).timed += 1;
+            (*row).total_ns += took;
+            (*row).extra += u64::from(user);
+            if took > (*row).max_ns {
+                (*row).max_ns = took;
+            }
+        }
+    }
+}
+
+/// The row of a key in the table of record `slot`, taken if it is new; [`NOWHERE`] if there is no room.
+#[inline(never)]
+fn find(slot: u32, a: u64, b: u64) -> u32 {
+    let key = RowKey { a, b };
+    let bits = globals::ROW_BITS.load();
+    let mask = (1_u64 << bits) - 1;
+    let base = u64::from(slot) << bits;
+    let home = home(key);
+    for i in 0..PROBES {
+        let index = (base + ((home + i) & mask)) as u32;
+        let Some(row) = ROWS.get_ptr_mut(index) else { return NOWHERE };
+        // SAFETY: as in `count`.
+        unsafe {
+            let taken = (*row).key.b;
+            if taken == b && (*row).key.a == a {
+                return index;
+            }
+            if taken == 0 {
+                // User space takes a row with a noun for complete.
+                (&raw mut (*row).key.a).write_volatile(a);
+                (&raw mut (*row).key.b).write_volatile(b);
+                return index;
+            }
+        }
+    }
+    NOWHERE
+}
+
+/// Counts in the hash map, where CPUs meet. False if there is no room.
+#[inline(never)]
+fn count_more(slot: u32, tgid: u32, a: u64, b: u64, extra: u64) -> bool {
+    let key = MoreKey { slot, tgid, key: RowKey { a, b } };
+    if let Some(row) = MORE_ROWS.get_ptr_mut(key) {
+        add(row, extra);
+        return true;
+    }
+    if MORE_ROWS.insert(key, MoreRow { count: 1, extra }, u64::from(BPF_NOEXIST)).is_ok() {
+        return true;
+    }
+    // Another CPU may have been faster.
+    match MORE_ROWS.get_ptr_mut(key) {
+        Some(row) => {
+            add(row, extra);
+            true
+        }
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn add(row: *mut MoreRow, extra: u64) {
+    // SAFETY: a value of the map, only ever changed atomically once it is there.
+    unsafe {
+        atomic::add(&raw mut (*row).count, 1);
+        atomic::add(&raw mut (*row).extra, extra);
+    }
+}
+
+#[inline(always)]
+fn count_other(record: &mut VcpuRecord, key: RowKey) {
+    let noun = usize::from(key.noun());
+    if noun < NOUNS {
+        record.other[noun] += 1;
+    }
+}

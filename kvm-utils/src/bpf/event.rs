@@ -1,0 +1,104 @@
+//! The events that feed drill-downs: tracepoints of KVM that say nothing of the vCPU. Each has two programs in
+//! kvm-utils-ebpf/src/hook, one for the raw tracepoint and one for the classic one.
+
+use kvm_utils_common::event::{ABSENT, descriptor, pack};
+
+use super::layout::{EventFormat, FormatError, Slot};
+
+/// One tracepoint of the group `kvm`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Event {
+    /// Its name.
+    pub name: &'static str,
+    /// The program for the raw tracepoint, and the one for the classic.
+    pub programs: [&'static str; 2],
+    /// The global that tells the classic program where the fields lie.
+    pub global: &'static str,
+    /// Fields of the classic record, in the program's order. One that ends with `?` may be missing, and reads as 0 then.
+    pub fields: &'static [&'static str],
+    /// Bytes of each argument of the raw tracepoint in the prototype that the raw program is made for.
+    pub arguments: &'static [u32],
+}
+
+/// How an event is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Raw tracepoint.
+    Raw,
+    /// Classic tracepoint.
+    Classic,
+}
+
+/// Accesses to model-specific registers.
+pub static MSR: Event = Event {
+    name: "kvm_msr",
+    programs: ["kvm_msr_raw", "kvm_msr_tp"],
+    global: "MSR_FIELDS",
+    fields: &["write", "ecx", "data", "exception?"],
+    arguments: &[4, 4, 8, 1],
+};
+
+impl Event {
+    /// What the classic program must be told of this kernel's record.
+    ///
+    /// # Errors
+    ///
+    /// If the text is no format, of another event, or lacks a field that cannot be missed.
+    pub fn descriptors(&self, format: &str) -> Result<u64, FormatError> {
+        let format = EventFormat::parse(format)?;
+        format.expect_event(self.name)?;
+        let mut all = Vec::new();
+        for field in self.fields {
+            let name = field.trim_end_matches('?');
+            all.push(match format.field(name) {
+                None if name != *field => ABSENT,
+                None => return Err(FormatError::MissingField { event: self.name, field: name }),
+                Some(found) => Slot::of(found)
+                    .ok()
+                    .and_then(|slot| descriptor(slot.offset, slot.size))
+                    .ok_or(FormatError::WrongSize { event: self.name, field: name, size: found.size })?,
+            });
+        }
+        Ok(pack(&all))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvm_utils_common::event::{RECORD_BYTES, field};
+
+    const FORMAT: &str = "name: kvm_msr\nID: 1500\nformat:\n\
+        \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\n\
+        \tfield:unsigned write;\toffset:8;\tsize:4;\tsigned:0;\n\
+        \tfield:u32 ecx;\toffset:12;\tsize:4;\tsigned:0;\n\
+        \tfield:u64 data;\toffset:16;\tsize:8;\tsigned:0;\n\
+        \tfield:u8 exception;\toffset:24;\tsize:1;\tsigned:0;\n\n\
+        print fmt: \"\"\n";
+
+    #[test]
+    fn the_programs_are_told_where_this_kernels_fields_lie() {
+        let word = MSR.descriptors(FORMAT).unwrap();
+        let mut record = [0_u32; RECORD_BYTES / 4];
+        (record[2], record[3], record[4], record[5], record[6]) = (1, 0x6e0, 7, 1, 0xff01);
+        let read: Vec<u64> = (0..4).map(|i| field(&record, word, i)).collect();
+        assert_eq!(read, [1, 0x6e0, 0x1_0000_0007, 1]);
+    }
+
+    #[test]
+    fn a_field_may_be_missing_only_where_that_is_said() {
+        let without = |name: &str| {
+            FORMAT
+                .lines()
+                .filter(|line| !line.contains(name))
+                .map(|line| format!("{line}\n"))
+                .collect::<String>()
+        };
+        assert!(MSR.descriptors(&without("exception")).is_ok());
+        assert!(matches!(
+            MSR.descriptors(&without("ecx")),
+            Err(FormatError::MissingField { field: "ecx", .. })
+        ));
+        assert!(MSR.descriptors(&FORMAT.replace("kvm_msr", "kvm_pio")).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! `kvm-utils msr` and `kvm-utils wrmsr`: which model-specific registers guests access.
+
+use std::process::ExitCode;
+
+use clap::{Args as ClapArgs, builder::PossibleValuesParser};
+
+use super::{
+    options::{Common, HOW, TRUST},
+    trace::{self, Plan},
+};
+use crate::{
+    bpf::source::{MsrSourceChoice, SourceChoice},
+    drilldown::{
+        msr::{COLUMNS, MSR, MSR_PATHS, WRMSR, WRMSR_PATHS},
+        noun::Noun,
+    },
+};
+
+/// Count accesses to model-specific registers, reads and writes
+///
+/// Shows which registers the guests read and write, how often, and how often that gave them a fault. See `kvm-utils
+/// wrmsr` for writes only.
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "Examples:
+  kvm-utils msr                    all VMs, live
+  kvm-utils msr --vm web-1 -d 10s  ten seconds of one VM
+  kvm-utils msr --sort faults      what guests ask for that KVM does not have
+
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
+cannot do it.")]
+pub struct Args {
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Count writes to model-specific registers
+///
+/// Shows which registers the guests write, how often, how often that gave them a fault, and for TSC_DEADLINE how far
+/// ahead they arm their timers and how many are armed anew before they fire.
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "Examples:
+  kvm-utils wrmsr                      all VMs, live
+  kvm-utils wrmsr --vm web-1 -d 10s    ten seconds of one VM
+  kvm-utils wrmsr -p 4711 --by vcpu    each vCPU of the VM in process 4711
+  kvm-utils wrmsr --source kprobe      which took the fast path, and which the VMM made
+
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
+cannot do it.")]
+pub struct WriteArgs {
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Options {
+    #[command(flatten)]
+    common: Common,
+    /// Sort rows by this column
+    #[arg(long, value_name = "COLUMN", default_value = "count", help_heading = HOW,
+          value_parser = PossibleValuesParser::new(COLUMNS.iter().map(|column| column.id)))]
+    sort: String,
+    /// How to learn of accesses
+    #[arg(long, value_name = "SOURCE", value_enum, default_value = "auto", help_heading = TRUST)]
+    source: MsrSourceChoice,
+}
+
+/// Traces until told to stop.
+///
+/// # Errors
+///
+/// With cause and remedy.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    trace(&args.options, [&MSR, &MSR_PATHS])
+}
+
+/// Traces writes until told to stop.
+///
+/// # Errors
+///
+/// With cause and remedy.
+pub fn run_writes(args: &WriteArgs) -> anyhow::Result<ExitCode> {
+    trace(&args.options, [&WRMSR, &WRMSR_PATHS])
+}
+
+fn trace(options: &Options, [plain, with_paths]: [&'static Noun; 2]) -> anyhow::Result<ExitCode> {
+    let (noun, source) = match options.source {
+        MsrSourceChoice::Auto => (plain, SourceChoice::Auto),
+        MsrSourceChoice::Raw => (plain, SourceChoice::Raw),
+        MsrSourceChoice::Tracepoint => (plain, SourceChoice::Tracepoint),
+        // The functions know a vCPU by its address only.
+        MsrSourceChoice::Kprobe => (with_paths, SourceChoice::Raw),
+    };
+    trace::run(&options.common, &Plan { noun, sort: &options.sort, source })
+}

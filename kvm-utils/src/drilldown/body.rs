@@ -1,0 +1,189 @@
+//! From what a drill-down counted to the model: VMs, vCPUs, rows and sums.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    exits::{
+        collect::Collection,
+        group::{Groups, VmGroup},
+        report::{Order, Scope},
+    },
+    noun::{Build, Noun, Numbers},
+    tally::Tally,
+};
+use crate::{
+    bpf::rows::Slice,
+    decode::Isa,
+    model::{Row, Vcpu, Vm, arrange},
+};
+
+/// Rows and sums of one interval or of the run.
+#[derive(Debug, Default)]
+pub struct Body {
+    /// VMs, the busiest first; last, processes without a VM on whose threads there were events.
+    pub vms: Vec<Vm>,
+    /// Rows over all VMs.
+    pub totals: Vec<Row>,
+    /// Events, all keys, all vCPUs and other threads.
+    pub counted: u64,
+}
+
+/// What a body is made from.
+pub struct Parts<'a> {
+    /// The drill-down.
+    pub noun: &'static Noun,
+    /// What it counted.
+    pub tally: &'a Tally,
+    /// The vCPUs.
+    pub collection: &'a Collection,
+    /// The VMs.
+    pub groups: &'a Groups,
+    /// Which numbers.
+    pub scope: Scope,
+    /// Measured length of the interval or of the run.
+    pub interval: Duration,
+    /// Its beginning, monotonic ns.
+    pub began_ns: u64,
+    /// Instruction set of the host's KVM.
+    pub isa: Option<Isa>,
+    /// Which rows, in which order.
+    pub order: &'a Order,
+    /// Whether events on threads of this process (in the initial pid namespace) are wanted though it has no VM here, and
+    /// what it is called.
+    pub stranger: &'a dyn Fn(u32) -> Option<String>,
+}
+
+/// Builds the report's body; an empty one for a noun that builds no rows this way.
+#[must_use]
+pub fn body(parts: &Parts<'_>) -> Body {
+    let Some(build) = parts.noun.build else { return Body::default() };
+    let mut out = Body::default();
+    let mut totals = match parts.scope {
+        Scope::Interval => Slice::default(),
+        Scope::Run => parts.tally.folded().clone(),
+    };
+    let mut wall_ns = 0;
+    let mut crowds: BTreeMap<u32, Slice> =
+        parts.tally.crowds(parts.scope).filter(|(_, slice)| !slice.is_empty()).collect();
+    for group in &parts.groups.vms {
+        // Two VMs of one process share its other threads: nobody knows for which of them they worked.
+        let alone = parts.groups.vms.iter().filter(|other| other.tgid == group.tgid).count() == 1;
+        let crowd = if alone { crowds.remove(&group.tgid) } else { None };
+        let (vm, sum, wall) = vm(parts, build, group, crowd);
+        totals.add(&sum);
+        wall_ns += wall;
+        if vm.events > 0 || vm.vcpus.iter().any(|vcpu| !vcpu.rows.is_empty()) || !group.settled {
+            out.vms.push(vm);
+        }
+    }
+    out.vms.sort_by_key(|vm| (std::cmp::Reverse(vm.events), vm.pid));
+    for (tgid, slice) in crowds {
+        let owners: Vec<_> = parts.groups.vms.iter().filter(|group| group.tgid == tgid).collect();
+        let (pid, name, vmm, within) = match (owners.first(), (parts.stranger)(tgid)) {
+            (Some(first), _) => {
+                let vmm = first.identity.vmm.as_str();
+                (visible(first), "(threads shared by VMs)".to_owned(), vmm, first.within())
+            }
+            (None, Some(name)) => (tgid, name, "no VM", Vec::new()),
+            (None, None) => continue,
+        };
+        let numbers = numbers(parts, build, &slice, 0, &[], None);
+        let events = numbers.events;
+        let rows = rows(parts, build, &numbers);
+        totals.add(&slice);
+        out.vms.push(Vm {
+            pid,
+            name,
+            vmm: vmm.to_owned(),
+            uuid: None,
+            id: None,
+            within,
+            ended: false,
+            events,
+            busy_share: None,
+            waiting_share: None,
+            rows: rows.clone(),
+            vcpus: vec![others(tgid, events, rows)],
+        });
+    }
+    let all = numbers(parts, build, &totals, wall_ns, &[], None);
+    out.counted = all.events;
+    out.totals = rows(parts, build, &all);
+    out
+}
+
+fn visible(group: &VmGroup) -> u32 {
+    if group.ns_tgid == 0 { group.tgid } else { group.ns_tgid }
+}
+
+fn numbers<'a>(
+    parts: &Parts<'_>,
+    build: Build,
+    slice: &'a Slice,
+    wall_ns: u64,
+    vcpus: &'a [u32],
+    vcpu: Option<u32>,
+) -> Numbers<'a> {
+    let events = build.events(slice);
+    Numbers { slice, events, interval: parts.interval, wall_ns, isa: parts.isa, vcpus, vcpu }
+}
+
+fn rows(parts: &Parts<'_>, build: Build, numbers: &Numbers<'_>) -> Vec<Row> {
+    let mut rows = (build.rows)(numbers);
+    arrange(&mut rows, parts.noun.columns, &parts.order.sort, parts.order.top);
+    rows
+}
+
+fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) -> (Vm, Slice, u64) {
+    let ids: Vec<u32> = group.vcpus.iter().map(|(_, id)| *id).collect();
+    let mut sum = Slice::default();
+    let mut wall_ns = 0;
+    let mut vcpus = Vec::new();
+    let mut ended = !group.vcpus.is_empty();
+    for (key, id) in &group.vcpus {
+        let Some(state) = parts.collection.vcpus.get(key) else { continue };
+        ended &= state.ended;
+        let slice = parts.tally.of(*key, parts.scope);
+        let wall = state.until_ns.saturating_sub(state.head.since.max(parts.began_ns));
+        let id = (*id != u32::MAX).then_some(*id);
+        let numbers = numbers(parts, build, &slice, wall, &ids, id);
+        vcpus.push(Vcpu {
+            vcpu: id,
+            tid: if state.head.ns_tid == 0 { state.head.tid } else { state.head.ns_tid },
+            others: false,
+            events: numbers.events,
+            running: None,
+            rows: rows(parts, build, &numbers),
+        });
+        wall_ns += wall;
+        sum.add(&slice);
+    }
+    vcpus.sort_by_key(|vcpu| (vcpu.vcpu, vcpu.tid));
+    if let Some(crowd) = crowd {
+        let numbers = numbers(parts, build, &crowd, 0, &ids, None);
+        vcpus.push(others(visible(group), numbers.events, rows(parts, build, &numbers)));
+        sum.add(&crowd);
+    }
+    let numbers = numbers(parts, build, &sum, wall_ns, &ids, None);
+    let identity = &group.identity;
+    let vm = Vm {
+        pid: visible(group),
+        name: identity.name.clone(),
+        vmm: identity.vmm.as_str().to_owned(),
+        uuid: identity.uuid.clone(),
+        id: identity.id.clone(),
+        within: group.within(),
+        ended,
+        events: numbers.events,
+        busy_share: None,
+        waiting_share: None,
+        rows: rows(parts, build, &numbers),
+        vcpus,
+    };
+    (vm, sum, wall_ns)
+}
+
+/// The other threads of a process, in the place of a vCPU.
+fn others(pid: u32, events: u64, rows: Vec<Row>) -> Vcpu {
+    Vcpu { vcpu: None, tid: pid, others: true, events, running: None, rows }
+}

@@ -1,0 +1,111 @@
+//! What drill-downs counted, per vCPU and per process, over an interval and over the run.
+//!
+//! The kernel's counters only grow while a vCPU lives: an interval is the difference of two copies.
+
+use std::collections::BTreeMap;
+
+use super::exits::{collect::VcpuKey, report::Scope};
+use crate::bpf::rows::Slice;
+
+#[derive(Debug, Default)]
+struct Counted {
+    now: Slice,
+    /// When the interval began.
+    began: Slice,
+}
+
+impl Counted {
+    fn slice(&self, scope: Scope) -> Slice {
+        match scope {
+            Scope::Interval => self.now.since(&self.began),
+            Scope::Run => self.now.clone(),
+        }
+    }
+}
+
+/// All that was counted.
+#[derive(Debug, Default)]
+pub struct Tally {
+    vcpus: BTreeMap<VcpuKey, Counted>,
+    /// Events on no vCPU's thread, by process in the initial pid namespace.
+    crowds: BTreeMap<u32, Counted>,
+    /// Of vCPUs that are forgotten.
+    folded: Slice,
+}
+
+impl Tally {
+    /// Takes over the last copy of what a vCPU's counters say.
+    pub fn absorb(&mut self, key: VcpuKey, slice: Slice) {
+        self.vcpus.entry(key).or_default().now = slice;
+    }
+
+    /// Takes over the last copy of the counters of a process's other threads.
+    pub fn absorb_crowd(&mut self, tgid: u32, slice: Slice) {
+        self.crowds.entry(tgid).or_default().now = slice;
+    }
+
+    /// Begins the next interval.
+    pub fn next_interval(&mut self) {
+        for counted in self.vcpus.values_mut().chain(self.crowds.values_mut()) {
+            counted.began.clone_from(&counted.now);
+        }
+    }
+
+    /// Forgets a vCPU that ended before the interval began; its numbers stay in the run's.
+    pub fn fold(&mut self, key: VcpuKey) {
+        if let Some(counted) = self.vcpus.remove(&key) {
+            self.folded.add(&counted.now);
+        }
+    }
+
+    /// What was counted for a vCPU.
+    #[must_use]
+    pub fn of(&self, key: VcpuKey, scope: Scope) -> Slice {
+        self.vcpus.get(&key).map(|counted| counted.slice(scope)).unwrap_or_default()
+    }
+
+    /// What was counted on no vCPU's thread, by process.
+    pub fn crowds(&self, scope: Scope) -> impl Iterator<Item = (u32, Slice)> {
+        self.crowds.iter().map(move |(tgid, counted)| (*tgid, counted.slice(scope)))
+    }
+
+    /// What was counted for vCPUs that are forgotten.
+    #[must_use]
+    pub fn folded(&self) -> &Slice {
+        &self.folded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::rows::RowStats;
+    use kvm_utils_common::rows::{RowKey, RowNoun};
+
+    fn slice(count: u64) -> Slice {
+        let key = RowKey::new(RowNoun::Msr, 0, 1, 0x6e0);
+        let rows = BTreeMap::from([(key, RowStats { count, ..RowStats::default() })]);
+        Slice { rows, ..Slice::default() }
+    }
+
+    fn count(slice: &Slice) -> u64 {
+        slice.rows.values().map(|stats| stats.count).sum()
+    }
+
+    #[test]
+    fn intervals_make_up_the_run_and_an_idle_one_shows_nothing() {
+        let mut tally = Tally::default();
+        let key = (1, 5);
+        tally.absorb(key, slice(7));
+        assert_eq!(count(&tally.of(key, Scope::Interval)), 7);
+        tally.next_interval();
+        tally.absorb(key, slice(18));
+        assert_eq!(count(&tally.of(key, Scope::Interval)), 11);
+        tally.next_interval();
+        tally.absorb(key, slice(18));
+        assert!(tally.of(key, Scope::Interval).is_empty());
+        assert_eq!(count(&tally.of(key, Scope::Run)), 18);
+        tally.fold(key);
+        assert_eq!((count(tally.folded()), count(&tally.of(key, Scope::Run))), (18, 0));
+    }
+}
