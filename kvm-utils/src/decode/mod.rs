@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+pub mod apic;
 mod class;
 pub mod msr;
 mod svm;
