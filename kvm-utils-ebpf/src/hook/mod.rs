@@ -12,6 +12,7 @@ mod kvm_hv_hypercall;
 mod kvm_hypercall;
 mod kvm_msr;
 mod kvm_xen_hypercall;
+mod set_msr;
 mod vcpu_destroy;
 
 /// What the program of a classic tracepoint returns: with 0 the kernel would keep the event from everybody else who

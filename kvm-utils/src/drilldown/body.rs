@@ -86,9 +86,12 @@ pub fn body(parts: &Parts<'_>) -> Body {
     out.vms.sort_by_key(|vm| (std::cmp::Reverse(vm.events), vm.pid));
     for (tgid, slice) in crowds {
         let owners: Vec<_> = parts.groups.vms.iter().filter(|group| group.tgid == tgid).collect();
-        let (pid, name, vmm) = match (owners.first(), (parts.stranger)(tgid)) {
-            (Some(first), _) => (visible(first), "(threads shared by VMs)".to_owned(), first.vmm.clone()),
-            (None, Some(name)) => (tgid, name, "no VM".to_owned()),
+        let (pid, name, vmm, within) = match (owners.first(), (parts.stranger)(tgid)) {
+            (Some(first), _) => {
+                let vmm = first.identity.vmm.as_str();
+                (visible(first), "(threads shared by VMs)".to_owned(), vmm, first.within())
+            }
+            (None, Some(name)) => (tgid, name, "no VM", Vec::new()),
             (None, None) => continue,
         };
         let numbers = numbers(parts, build, &slice, 0, &[], None);
@@ -98,7 +101,10 @@ pub fn body(parts: &Parts<'_>) -> Body {
         out.vms.push(Vm {
             pid,
             name,
-            vmm,
+            vmm: vmm.to_owned(),
+            uuid: None,
+            id: None,
+            within,
             ended: false,
             events,
             busy_share: None,
@@ -170,10 +176,14 @@ fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) ->
         sum.add(&crowd);
     }
     let numbers = numbers(parts, build, &sum, wall_ns, &ids, None);
+    let identity = &group.identity;
     let vm = Vm {
         pid: visible(group),
-        name: group.name.clone(),
-        vmm: group.vmm.clone(),
+        name: identity.name.clone(),
+        vmm: identity.vmm.as_str().to_owned(),
+        uuid: identity.uuid.clone(),
+        id: identity.id.clone(),
+        within: group.within(),
         ended,
         events: numbers.events,
         busy_share: None,
