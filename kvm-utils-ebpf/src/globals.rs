@@ -68,6 +68,10 @@ globals! {
     HV_HYPERCALL_FIELDS: u64 = 0;
     /// Classic kvm_xen_hypercall: descriptor of nr.
     XEN_HYPERCALL_FIELDS: u64 = 0;
+    /// Classic kvm_page_fault: descriptors of fault_address, error_code.
+    PAGE_FAULT_FIELDS: u64 = 0;
+    /// Classic kvm_mmio, for the noun fault: descriptors of type, gpa.
+    FAULT_MMIO_FIELDS: u64 = 0;
 
     /// Device of this tool's pid namespace; used with the next.
     PIDNS_DEV: u64 = 0;

@@ -2,5 +2,6 @@
 
 pub mod cpuid;
 pub mod exits;
+pub mod fault;
 pub mod hypercall;
 pub mod msr;

@@ -5,12 +5,14 @@
 #![allow(clippy::needless_pass_by_value)]
 
 pub mod event;
+mod fault_mmio;
 mod kvm_cpuid;
 mod kvm_entry;
 mod kvm_exit;
 mod kvm_hv_hypercall;
 mod kvm_hypercall;
 mod kvm_msr;
+mod kvm_page_fault;
 mod kvm_xen_hypercall;
 mod set_msr;
 mod vcpu_destroy;

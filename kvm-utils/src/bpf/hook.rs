@@ -47,6 +47,8 @@ impl Hook {
         Self::Event(&event::HYPERCALL),
         Self::Event(&event::HV_HYPERCALL),
         Self::Event(&event::XEN_HYPERCALL),
+        Self::Event(&event::PAGE_FAULT),
+        Self::Event(&event::FAULT_MMIO),
         Self::Function(&SET_MSR_VENDOR),
         Self::Function(&SET_MSR_COMMON),
     ];

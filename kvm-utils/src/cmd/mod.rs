@@ -3,6 +3,7 @@
 pub mod caps;
 pub mod cpuid;
 pub mod exits;
+pub mod fault;
 pub mod hypercall;
 pub mod msr;
 pub mod options;
@@ -43,6 +44,7 @@ enum Command {
     Msr(msr::Args),
     Cpuid(cpuid::Args),
     Hypercall(hypercall::Args),
+    Fault(fault::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -59,6 +61,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Msr(args) => msr::run(args),
         Command::Cpuid(args) => cpuid::run(args),
         Command::Hypercall(args) => hypercall::run(args),
+        Command::Fault(args) => fault::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }

@@ -3,6 +3,7 @@
 pub mod body;
 pub mod cpuid;
 pub mod exits;
+pub mod fault;
 pub mod hypercall;
 pub mod msr;
 pub mod noun;

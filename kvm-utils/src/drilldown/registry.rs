@@ -1,6 +1,6 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{cpuid, exits, hypercall, msr, noun::Noun};
+use super::{cpuid, exits, fault, hypercall, msr, noun::Noun};
 
 /// Every drill-down.
 pub static REGISTRY: &[&Noun] = &[
@@ -11,6 +11,7 @@ pub static REGISTRY: &[&Noun] = &[
     &msr::WRMSR_PATHS,
     &cpuid::NOUN,
     &hypercall::NOUN,
+    &fault::NOUN,
 ];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.

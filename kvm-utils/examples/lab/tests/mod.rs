@@ -19,6 +19,7 @@ macro_rules! tracer_tests {
 }
 
 mod drilldown_cpuid;
+mod drilldown_fault;
 mod drilldown_hypercall;
 mod drilldown_msr;
 mod guest;
@@ -48,6 +49,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_msr::RAW, drilldown_msr::CLASSIC),
         (drilldown_cpuid::RAW, drilldown_cpuid::CLASSIC),
         (drilldown_hypercall::RAW, drilldown_hypercall::CLASSIC),
+        (drilldown_fault::RAW, drilldown_fault::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
