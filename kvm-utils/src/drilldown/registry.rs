@@ -3,7 +3,8 @@
 use super::{exits, msr, noun::Noun};
 
 /// Every drill-down.
-pub static REGISTRY: &[&Noun] = &[&exits::NOUN, &msr::MSR, &msr::WRMSR, &msr::MSR_PATHS, &msr::WRMSR_PATHS];
+pub static REGISTRY: &[&Noun] =
+    &[&exits::NOUN, &msr::MSR, &msr::WRMSR, &msr::MSR_PATHS, &msr::WRMSR_PATHS, &msr::IPI];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.
 pub static SHARED_MAPS: &[&str] = &[
