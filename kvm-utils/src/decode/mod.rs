@@ -9,6 +9,7 @@ use std::fmt;
 pub mod apic;
 mod class;
 pub mod msr;
+pub mod port;
 mod svm;
 mod vmx;
 
