@@ -21,6 +21,8 @@ pub mod mode {
     pub const WRITES_ONLY: u32 = 1 << 8;
     /// The noun io times its events by the exits they belong to.
     pub const IO_TIMES: u32 = 1 << 9;
+    /// The noun io counts memory-mapped I/O by page instead of by address.
+    pub const IO_PAGES: u32 = 1 << 10;
 }
 
 /// Index into the `TROUBLE` map: events that the programs could not account for as they should. Nothing is lost

@@ -20,7 +20,16 @@ pub enum Hook {
 
 impl Hook {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::KvmExit, Self::KvmEntry, Self::VcpuDestroy, Self::Event(&event::MSR)];
+    pub const ALL: &[Self] = &[
+        Self::KvmExit,
+        Self::KvmEntry,
+        Self::VcpuDestroy,
+        Self::Event(&event::MSR),
+        Self::Event(&event::PIO),
+        Self::Event(&event::MMIO),
+        Self::Event(&event::FAST_MMIO),
+        Self::Event(&event::USERSPACE_EXIT),
+    ];
 
     /// The programs that can be attached there; which of them depends on the source.
     #[must_use]
