@@ -17,6 +17,8 @@ pub mod mode {
     pub const BY_THREAD: u32 = 1 << 5;
     /// Which vCPU a thread runs is kept in `THREADS`, at each entry.
     pub const LEARN_THREADS: u32 = 1 << 6;
+    /// Nobody tells when a vCPU known by its address ends: its process is compared, too.
+    pub const CHECK_TGID: u32 = 1 << 7;
     /// The noun msr leaves out reads.
     pub const WRITES_ONLY: u32 = 1 << 8;
     /// The noun io times its events by the exits they belong to.

@@ -24,9 +24,9 @@ pub const X2APIC_ICR: u64 = 0x830;
 pub const ICR_BUSY: u64 = 1 << 12;
 
 /// Whether a TSC scaling ratio is 1: it has 32 bits after the point on AMD and 48 on Intel (`tsc_scaling_ratio_frac_bits`,
-/// arch/x86/kvm/{svm/svm,vmx/vmx}.c), and is 0 where there is no scaling.
+/// arch/x86/kvm/{svm/svm,vmx/vmx}.c), none where the processor cannot scale, and is 0 where KVM keeps none.
 #[inline(always)]
 #[must_use]
 pub const fn is_unscaled(ratio: u64) -> bool {
-    matches!(ratio, 0 | 0x1_0000_0000 | 0x1_0000_0000_0000)
+    matches!(ratio, 0 | 1 | 0x1_0000_0000 | 0x1_0000_0000_0000)
 }

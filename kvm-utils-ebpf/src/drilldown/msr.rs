@@ -4,8 +4,8 @@ use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel};
 use kvm_utils_common::{
     config::{NONE, mode::WRITES_ONLY},
     msr::{
-        DETAIL_FAULT, DETAIL_WRITE, IA32_TSC_DEADLINE, ICR_BUSY, KIND_ACCESS, KIND_ICR, X2APIC_ICR,
-        is_unscaled,
+        DETAIL_FAULT, DETAIL_HOST, DETAIL_WRITE, IA32_TSC_DEADLINE, ICR_BUSY, KIND_ACCESS, KIND_ICR,
+        X2APIC_ICR, is_unscaled,
     },
     numbers::deadline::{
         AHEAD, ARMED, CANCELLED, PAST, REARMED, STATE_ARMED, STATE_OFFSET, STATE_OFFSET_KNOWN, UNKNOWN,
@@ -37,6 +37,14 @@ pub fn record([write, index, data, exception]: Fields) {
     }
 }
 
+/// A function that writes registers of the `struct kvm_vcpu` at `vcpu` was called, for the guest or for the VMM.
+#[inline(always)]
+pub fn record_set(vcpu: u64, kind: u8, index: u64, host: bool) {
+    let mut current = vcpu::of(vcpu);
+    let detail = DETAIL_WRITE | if host { DETAIL_HOST } else { 0 };
+    rows::count(&mut current, RowKey::new(RowNoun::Msr, kind, detail, index), 0);
+}
+
 /// The guest writes its deadline.
 #[inline(always)]
 fn arm(record: &VcpuRecord, deadline: u64) {
@@ -56,7 +64,7 @@ fn arm(record: &VcpuRecord, deadline: u64) {
     // SAFETY: a helper without preconditions.
     let now = numbers::tsc(unsafe { bpf_ktime_get_ns() });
     let (Some(offset), Some((tsc, clock))) = (offset, now) else {
-        numbers.counters[UNKNOWN] += 1;
+        numbers.counters[UNKNOWN] += u64::from(deadline != 0);
         return;
     };
     let guest = tsc.wrapping_add(offset);

@@ -12,6 +12,7 @@ mod kvm_mmio;
 mod kvm_msr;
 mod kvm_pio;
 mod kvm_userspace_exit;
+mod set_msr;
 mod vcpu_destroy;
 
 /// What the program of a classic tracepoint returns: with 0 the kernel would keep the event from everybody else who

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use kvm_utils_common::{
     config::mode,
     io::{
-        DETAIL_PAGE, DETAIL_SIZE, KIND_MMIO_ASKED, KIND_MMIO_FAST, KIND_MMIO_READ,
-        KIND_PORT_IN, KIND_PORT_OUT,
+        DETAIL_PAGE, DETAIL_SIZE, KIND_MMIO_ASKED, KIND_MMIO_FAST, KIND_MMIO_READ, KIND_PORT_IN,
+        KIND_PORT_OUT,
     },
     rows::RowKey,
 };
