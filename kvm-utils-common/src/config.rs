@@ -21,6 +21,8 @@ pub mod mode {
     pub const CHECK_TGID: u32 = 1 << 7;
     /// The noun msr leaves out reads.
     pub const WRITES_ONLY: u32 = 1 << 8;
+    /// The noun msr counts only commands to the x2APIC's ICR, by what they say.
+    pub const IPIS_ONLY: u32 = 1 << 10;
     /// The noun io times its events by the exits they belong to.
     pub const IO_TIMES: u32 = 1 << 9;
     /// The noun io counts memory-mapped I/O by page instead of by address.

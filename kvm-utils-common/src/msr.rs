@@ -2,7 +2,8 @@
 
 /// Kind: accesses. [`crate::rows::RowKey::a`] is the register's index, the detail is made of the `DETAIL_*` bits.
 pub const KIND_ACCESS: u8 = 0;
-/// Kind: commands written to the x2APIC's ICR. `a` is the command without [`ICR_BUSY`].
+/// Kind: commands written to the x2APIC's ICR. `a` is the command without [`ICR_BUSY`], the detail is the sender's vCPU id
+/// plus 1, or 0 where that is not known.
 pub const KIND_ICR: u8 = 1;
 /// Kind: writes that reach the vendor's function (`vmx_set_msr`, `svm_set_msr`), by index and detail as accesses.
 pub const KIND_VENDOR: u8 = 2;
