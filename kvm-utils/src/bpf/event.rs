@@ -38,6 +38,42 @@ pub static MSR: Event = Event {
     arguments: &[4, 4, 8, 1],
 };
 
+/// Accesses to ports.
+pub static PIO: Event = Event {
+    name: "kvm_pio",
+    programs: ["kvm_pio_raw", "kvm_pio_tp"],
+    global: "PIO_FIELDS",
+    fields: &["rw", "port", "size", "count"],
+    arguments: &[4, 4, 4, 4, 8],
+};
+
+/// Accesses to memory that is no memory.
+pub static MMIO: Event = Event {
+    name: "kvm_mmio",
+    programs: ["kvm_mmio_raw", "kvm_mmio_tp"],
+    global: "MMIO_FIELDS",
+    fields: &["type", "len", "gpa"],
+    arguments: &[4, 4, 8, 8],
+};
+
+/// Writes that do no more than ring an ioeventfd.
+pub static FAST_MMIO: Event = Event {
+    name: "kvm_fast_mmio",
+    programs: ["kvm_fast_mmio_raw", "kvm_fast_mmio_tp"],
+    global: "FAST_MMIO_FIELDS",
+    fields: &["gpa"],
+    arguments: &[8],
+};
+
+/// Returns of the ioctl KVM_RUN.
+pub static USERSPACE_EXIT: Event = Event {
+    name: "kvm_userspace_exit",
+    programs: ["kvm_userspace_exit_raw", "kvm_userspace_exit_tp"],
+    global: "USERSPACE_EXIT_FIELDS",
+    fields: &["reason", "errno"],
+    arguments: &[4, 4],
+};
+
 impl Event {
     /// What the classic program must be told of this kernel's record.
     ///

@@ -43,6 +43,10 @@ impl Hook {
         Self::KvmEntry,
         Self::VcpuDestroy,
         Self::Event(&event::MSR),
+        Self::Event(&event::PIO),
+        Self::Event(&event::MMIO),
+        Self::Event(&event::FAST_MMIO),
+        Self::Event(&event::USERSPACE_EXIT),
         Self::Function(&SET_MSR_VENDOR),
         Self::Function(&SET_MSR_COMMON),
     ];

@@ -7,6 +7,7 @@ use super::{
         collect::Collection,
         group::{Groups, VmGroup},
         report::{Order, Scope},
+        rows::Code,
     },
     noun::{Build, Noun, Numbers},
     tally::Tally,
@@ -26,6 +27,8 @@ pub struct Body {
     pub totals: Vec<Row>,
     /// Events, all keys, all vCPUs and other threads.
     pub counted: u64,
+    /// Sentences that belong to them.
+    pub notes: Vec<String>,
 }
 
 /// What a body is made from.
@@ -44,6 +47,8 @@ pub struct Parts<'a> {
     pub interval: Duration,
     /// Its beginning, monotonic ns.
     pub began_ns: u64,
+    /// Exits of the same time; none if they are not counted.
+    pub exits: &'a [(Code, u64)],
     /// Instruction set of the host's KVM.
     pub isa: Option<Isa>,
     /// Which rows, in which order.
@@ -109,6 +114,7 @@ pub fn body(parts: &Parts<'_>) -> Body {
     let all = numbers(parts, build, &totals, wall_ns, &[], None);
     out.counted = all.events;
     out.totals = rows(parts, build, &all);
+    out.notes = build.notes.map(|notes| notes(&all, parts.exits)).unwrap_or_default();
     out
 }
 

@@ -393,6 +393,7 @@ impl Session {
         };
         let isa = exits.isa.map(Isa::from_raw).or_else(|| host::info::vendor_isa(&self.root));
         let hints = hints(&exits);
+        let mut notes = Vec::new();
         let (vms, totals) = if self.noun.build.is_some() {
             let body = body::body(&Parts {
                 noun: self.noun,
@@ -402,6 +403,7 @@ impl Session {
                 scope,
                 interval,
                 began_ns,
+                exits: &exits.by_code,
                 isa,
                 order,
                 stranger: &|tgid| self.stranger(tgid),
@@ -409,11 +411,11 @@ impl Session {
             proof.counted = body.counted;
             proof.kvm_stat = KvmStat::NotKept;
             proof.own_cost = self.cost.recent();
+            notes = body.notes;
             (body.vms, body.totals)
         } else {
             (exits.vms, exits.totals)
         };
-        let mut notes = Vec::new();
         if scope == Scope::Run && self.unlisted > 0 {
             notes.push(format!("{} VMs that ended earlier are in the totals only", self.unlisted));
         }
