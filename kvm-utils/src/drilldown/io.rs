@@ -255,7 +255,7 @@ const LEAST_DIFFERENCE: u64 = 8;
 mod tests {
     use std::time::Duration;
 
-    use kvm_utils_common::rows::RowNoun;
+    use kvm_utils_common::{io::KIND_MMIO_WRITE, rows::RowNoun};
 
     use super::*;
     use crate::{bpf::rows::Slice, decode::Isa};

@@ -21,7 +21,7 @@ pub static IPI: Noun = Noun {
     mode: mode::IPIS_ONLY,
     row_bits: 10,
     counters: 0,
-    build: Some(Build { is_event, rows }),
+    build: Some(Build { is_event, rows, notes: None }),
 };
 
 /// The columns.
