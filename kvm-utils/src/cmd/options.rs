@@ -56,7 +56,7 @@ pub struct Common {
     /// What a table is about
     #[arg(long, value_enum, value_name = "WHAT", default_value = "vm", help_heading = HOW)]
     pub by: By,
-    /// Show only the first N rows of each table
+    /// Show only the first N rows of each table (default: all; 30 in the table of a drill-down)
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true, help_heading = HOW)]
     pub top: Option<u32>,
     /// Exit with 1 unless the counts are beyond doubt

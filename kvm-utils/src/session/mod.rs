@@ -411,7 +411,11 @@ impl Session {
             proof.counted = body.counted;
             proof.kvm_stat = KvmStat::NotKept;
             proof.own_cost = self.cost.recent();
-            notes = body.notes;
+            notes.extend(body.notes);
+            if body.left_out > 0 {
+                let rows = crate::view::units::counted(body.left_out as u64, "row is", "rows are");
+                notes.push(format!("{rows} not shown; --top N shows the first N"));
+            }
             (body.vms, body.totals)
         } else {
             (exits.vms, exits.totals)
