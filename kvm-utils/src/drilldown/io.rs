@@ -143,7 +143,7 @@ struct Accesses {
 
 impl Accesses {
     /// How many of those that are known about went to the VMM, and of how many that is known.
-    fn to_vmm(&self, kind: u8) -> Option<(u64, u64)> {
+    fn by_vmm(&self, kind: u8) -> Option<(u64, u64)> {
         match kind {
             KIND_MMIO_READ => Some((self.asked.min(self.stats.count), self.stats.count)),
             KIND_MMIO_FAST => Some((0, self.stats.count)),
@@ -194,7 +194,7 @@ fn row(numbers: &Numbers<'_>, place: Place, accesses: &Accesses) -> Row {
                 0 => Cell::Unknown,
                 wall => share((stats.total_ns, wall)),
             }),
-            accesses.to_vmm(place.kind).map_or(Cell::Unknown, share),
+            accesses.by_vmm(place.kind).map_or(Cell::Unknown, share),
             stats.mean_ns().map_or(Cell::Unknown, Cell::Number),
             stats.max_ns.map_or(Cell::Unknown, Cell::Number),
             timed(Cell::Number(stats.total_ns)),
@@ -255,7 +255,7 @@ const LEAST_DIFFERENCE: u64 = 8;
 mod tests {
     use std::time::Duration;
 
-    use kvm_utils_common::rows::RowNoun;
+    use kvm_utils_common::{io::KIND_MMIO_WRITE, rows::RowNoun};
 
     use super::*;
     use crate::{bpf::rows::Slice, decode::Isa};
