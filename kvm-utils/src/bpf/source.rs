@@ -10,7 +10,7 @@ use super::{
     hook::Hook,
     layout::{
         BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, ReasonAt, ThreadLayout,
-        files::SYS_KERNEL_BTF, has_arguments,
+        files::SYS_KERNEL_BTF, has_arguments, may_be_preempted,
     },
     tracer::Source,
 };
@@ -131,12 +131,17 @@ pub fn resolve(choice: SourceChoice, hooks: &[Hook]) -> Result<Resolved, SourceE
     Ok(resolved)
 }
 
-/// How an event is attached: raw if BTF says that it has the prototype that the raw program is made for.
+/// How an event is attached: raw if BTF says that it has the prototype that the raw program is made for, and that none is
+/// lost: KVM fires these events where it may be preempted. (With classic programs preemption is off.)
 fn attachable(
     event: &'static Event,
     files: Option<&BtfFiles>,
 ) -> Result<(&'static Event, How, u64), SourceError> {
-    if files.is_some_and(|files| has_arguments(files, event.name, event.arguments).unwrap_or(false)) {
+    let fits = |files: &BtfFiles| {
+        has_arguments(files, event.name, event.arguments).unwrap_or(false)
+            && !may_be_preempted(files).unwrap_or(true)
+    };
+    if files.is_some_and(fits) {
         return Ok((event, How::Raw, 0));
     }
     let descriptors = event

@@ -51,6 +51,16 @@ impl ThreadLayout {
     }
 }
 
+/// Whether programs on raw tracepoints may be preempted: from 7.0 on tracepoints are protected by SRCU instead of disabled
+/// preemption (kernel/tracepoint.c). Another task that runs the same program on the same CPU then finds it busy, and
+/// the kernel leaves its event out.
+///
+/// # Errors
+/// [`LayoutError`] if the kernel has no BTF.
+pub fn may_be_preempted(files: &BtfFiles) -> Result<bool, LayoutError> {
+    Ok(files.base()?.member_offset("tp_transition_snapshot", "srcu_gp").is_ok())
+}
+
 /// Whether the raw tracepoint `event` has arguments of these sizes in bytes; a pointer has 8.
 ///
 /// # Errors
