@@ -8,6 +8,7 @@ use std::fmt;
 
 pub mod apic;
 mod class;
+pub mod cpuid;
 pub mod gpa;
 pub mod msr;
 pub mod port;
