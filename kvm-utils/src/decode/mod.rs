@@ -10,6 +10,7 @@ pub mod apic;
 mod class;
 pub mod cpuid;
 pub mod gpa;
+pub mod hypercall;
 pub mod msr;
 pub mod port;
 mod svm;
