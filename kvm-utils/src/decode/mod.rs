@@ -14,6 +14,7 @@ pub mod hypercall;
 pub mod msr;
 pub mod port;
 mod svm;
+pub mod user_exit;
 mod vmx;
 
 pub use class::Class;
