@@ -12,6 +12,7 @@ pub mod cpuid;
 pub mod gpa;
 pub mod hypercall;
 pub mod msr;
+pub mod page_fault;
 pub mod port;
 mod svm;
 pub mod user_exit;
