@@ -21,6 +21,10 @@ pub mod mode {
     pub const WRITES_ONLY: u32 = 1 << 8;
     /// The noun io times its events by the exits they belong to.
     pub const IO_TIMES: u32 = 1 << 9;
+    /// Exits and entries are for the noun time, and counted by it only.
+    pub const LEDGER: u32 = 1 << 12;
+    /// The noun time knows threads by the address of their `task_struct`, not by their id.
+    pub const TASKS_BY_ADDRESS: u32 = 1 << 13;
 }
 
 /// Index into the `TROUBLE` map: events that the programs could not account for as they should. Nothing is lost

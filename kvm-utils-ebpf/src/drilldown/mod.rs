@@ -2,3 +2,4 @@
 
 pub mod exits;
 pub mod msr;
+pub mod time;

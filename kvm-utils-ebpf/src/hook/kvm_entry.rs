@@ -12,11 +12,11 @@ use aya_ebpf::{
 };
 use kvm_utils_common::config::{
     NONE,
-    mode::{ENTRY_VCPU_SECOND, LEARN_THREADS},
+    mode::{ENTRY_VCPU_SECOND, LEARN_THREADS, LEDGER},
 };
 
 use crate::{
-    drilldown::exits,
+    drilldown::{exits, time},
     globals,
     hook::PASS_ON,
     vcpu::{self, Place, Who},
@@ -62,6 +62,9 @@ fn on_entry(who: Who) {
     };
     if globals::MODE.load() & LEARN_THREADS != 0 {
         vcpu::learn_thread(record);
+    }
+    if globals::MODE.load() & LEDGER != 0 {
+        return time::entry(record);
     }
     exits::record_entry(record);
 }

@@ -8,7 +8,12 @@ pub mod event;
 mod kvm_entry;
 mod kvm_exit;
 mod kvm_msr;
+mod kvm_userspace_exit;
+mod kvm_vcpu_wakeup;
+mod sched_switch;
+mod sched_wakeup;
 mod vcpu_destroy;
+mod vcpu_run;
 
 /// What the program of a classic tracepoint returns: with 0 the kernel would keep the event from everybody else who
 /// counts or samples it with perf (`perf_trace_run_bpf_submit`, kernel/events/core.c). These programs are declared

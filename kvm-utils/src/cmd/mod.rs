@@ -7,6 +7,7 @@ pub mod options;
 mod printer;
 pub mod selftest;
 mod silence;
+pub mod time;
 mod trace;
 
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ enum Command {
     Exits(exits::Args),
     Wrmsr(msr::WriteArgs),
     Msr(msr::Args),
+    Time(time::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -53,6 +55,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Exits(args) => exits::run(args),
         Command::Wrmsr(args) => msr::run_writes(args),
         Command::Msr(args) => msr::run(args),
+        Command::Time(args) => time::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }

@@ -231,6 +231,7 @@ pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Setting
         layout: resolved.globals,
         exits: noun.hooks.contains(&Hook::KvmExit),
         events: resolved.events,
+        runs: noun.hooks.contains(&Hook::VcpuRun),
         row_bits: noun.row_bits,
         counters: noun.counters,
         max_vcpus: LEAST_VCPUS,

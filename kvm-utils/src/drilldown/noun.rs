@@ -43,8 +43,14 @@ pub struct Noun {
 pub struct Build {
     /// Whether the rows of this key are events, which the sums are made of, or say more of events counted elsewhere.
     pub is_event: fn(RowKey) -> bool,
+    /// Counters that are events as well.
+    pub event_counters: &'static [usize],
     /// The rows of a vCPU, of a VM or of all together, in any order.
     pub rows: fn(&Numbers<'_>) -> Vec<Row>,
+    /// Makes counters that the kernel corrects after the fact fit an earlier copy, so that none ever becomes less.
+    pub settle: Option<fn(&mut Slice, &Slice)>,
+    /// A vCPU has one row: tables have a line for each, and one for their sum.
+    pub one_row: bool,
 }
 
 /// What rows are built from.
@@ -91,7 +97,8 @@ impl Build {
     #[must_use]
     pub fn events(&self, slice: &Slice) -> u64 {
         let rows = slice.rows.iter().filter(|(key, _)| (self.is_event)(**key));
-        rows.map(|(_, stats)| stats.count).sum::<u64>() + slice.other
+        let counters: u64 = self.event_counters.iter().map(|index| slice.counter(*index)).sum();
+        rows.map(|(_, stats)| stats.count).sum::<u64>() + counters + slice.other
     }
 }
 

@@ -1,9 +1,9 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{exits, msr, noun::Noun};
+use super::{exits, msr, noun::Noun, time};
 
 /// Every drill-down.
-pub static REGISTRY: &[&Noun] = &[&exits::NOUN, &msr::MSR, &msr::WRMSR];
+pub static REGISTRY: &[&Noun] = &[&exits::NOUN, &msr::MSR, &msr::WRMSR, &time::TIME];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.
 pub static SHARED_MAPS: &[&str] = &[
