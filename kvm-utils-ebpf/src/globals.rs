@@ -59,6 +59,10 @@ globals! {
     VCPU_POLL_FAIL: u32 = NONE;
     /// `task_struct.state`; `NONE` where sched_switch passes the state.
     TASK_STATE: u32 = NONE;
+    /// `msr_data.index`.
+    MSR_DATA_INDEX: u32 = NONE;
+    /// `msr_data.host_initiated`.
+    MSR_DATA_HOST: u32 = NONE;
 
     /// A vCPU's table has `1 << ROW_BITS` rows.
     ROW_BITS: u32 = 0;

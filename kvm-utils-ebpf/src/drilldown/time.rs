@@ -2,7 +2,10 @@
 
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel};
 use kvm_utils_common::{
-    config::{NONE, mode::BY_THREAD},
+    config::{
+        NONE,
+        mode::{BY_THREAD, CHECK_TGID},
+    },
     ledger::{Halts, KVM_EXIT_HLT, Ledger, POLLED_UNKNOWN, is_halt},
     numbers::ledger::STATE_TASK,
     vcpu::VcpuRecord,
@@ -142,7 +145,7 @@ fn lose(numbers: &'static mut kvm_utils_common::numbers::VcpuNumbers, slot: u32,
             ledger.blocked(now, halts);
         }
         // Another may take the vCPU over, if KVM tells of its end.
-        Loss::Dead if globals::MODE.load() & BY_THREAD == 0 => ledger.deserted(now),
+        Loss::Dead if globals::MODE.load() & (BY_THREAD | CHECK_TGID) == 0 => ledger.deserted(now),
         Loss::Dead => ledger.end(now),
     }
     ledger.done();

@@ -12,6 +12,7 @@ mod kvm_userspace_exit;
 mod kvm_vcpu_wakeup;
 mod sched_switch;
 mod sched_wakeup;
+mod set_msr;
 mod vcpu_destroy;
 mod vcpu_run;
 

@@ -58,6 +58,9 @@ impl Select {
 /// our memory; the numbers of the others are kept in the totals.
 const LISTED_VMS: usize = 1000;
 
+/// How often TSC offsets are read from debugfs, where programs cannot read them.
+const TSC_OFFSETS_NS: u64 = 2_000_000_000;
+
 /// What the counters said when an interval began.
 struct Mark {
     /// KVM's statistic since the run began, of all its VMs.
@@ -91,6 +94,8 @@ pub struct Session {
     /// VMs that ended and are not listed any more.
     unlisted: u64,
     cost: Cost,
+    /// KVM's debugfs, where programs cannot read a vCPU's TSC offset, and when it was last asked for all.
+    tsc_offsets: Option<(host::KvmStat, u64)>,
 }
 
 impl Session {
@@ -110,6 +115,8 @@ impl Session {
         let filtered =
             !settings.tgids.is_empty() || !settings.vcpu_ids.is_empty() || !select.names.is_empty();
         let info = host::HostInfo::gather(&root);
+        let tsc_offsets = (settings.source == Source::Tracepoint && noun.counters > 0)
+            .then(|| (host::KvmStat::new(&root, settings.pid_namespace.is_none()), 0));
         let mut witness = Witness::new(&root, settings.pid_namespace.is_none(), incomparable);
         let mut tracer = Tracer::start(settings, || _ = witness.begin(info.cpus_online))?;
         let zero = Ok(witness.begin(info.cpus_online));
@@ -140,6 +147,7 @@ impl Session {
             dropped: HashSet::new(),
             unlisted: 0,
             cost: Cost::new(),
+            tsc_offsets,
         })
     }
 
@@ -164,8 +172,24 @@ impl Session {
         self.tracer.tick();
         self.tracer.read(&mut self.snapshot);
         self.admit()?;
+        self.tell_tsc_offsets();
         self.absorb(true)?;
         self.bury()
+    }
+
+    /// Tells the programs the vCPUs' TSC offsets, those of all every few seconds: guests change them seldom.
+    fn tell_tsc_offsets(&mut self) {
+        let Some((stat, asked_ns)) = &mut self.tsc_offsets else { return };
+        let now = self.snapshot.time_ns;
+        let again = now.saturating_sub(*asked_ns) >= TSC_OFFSETS_NS;
+        if again {
+            *asked_ns = now;
+        }
+        for head in self.snapshot.vcpus.iter().filter(|head| again || head.since >= *asked_ns) {
+            if let Some(offset) = stat.tsc_offset(head.tgid, head.vcpu_id) {
+                self.tracer.tell_tsc_offset(head.slot, offset);
+            }
+        }
     }
 
     /// Puts new vCPUs into their VMs and leaves out those nobody asked for.
