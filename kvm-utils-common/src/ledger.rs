@@ -134,10 +134,6 @@ impl<'a> Ledger<'a> {
                 // SAFETY: a reference, to the end of the enum's values and one more.
                 unsafe { counter.write_volatile(counter.read_volatile() + passed) };
             }
-            if before >= Bucket::Idle as u64 {
-                let off = self.state[STATE_OFF] + passed;
-                self.set(STATE_OFF, off);
-            }
             self.set(STATE_SINCE, now);
         }
         self.set(STATE_BUCKET, bucket);
@@ -219,6 +215,9 @@ impl<'a> Ledger<'a> {
 
     #[inline(always)]
     fn off(&mut self, now: u64, bucket: Bucket) {
+        if self.state[STATE_OFF] == 0 {
+            self.set(STATE_OFF, now);
+        }
         // It has left the guest, although the exit is told later (up to 6.2, on AMD).
         if self.state[STATE_BASE] == Bucket::Guest as u64 {
             self.set(STATE_BASE, Bucket::Kvm as u64);
@@ -243,14 +242,17 @@ impl<'a> Ledger<'a> {
     }
 
     /// `kvm_vcpu_wakeup`: a halt of `ns` is over. `polled` is KVM's sum of the time it polled so far; where that is
-    /// [`POLLED_UNKNOWN`], polling is what the thread spent on a CPU.
+    /// [`POLLED_UNKNOWN`], polling is what passed until the thread first lost its CPU.
     #[inline(always)]
     pub fn halted(&mut self, now: u64, ns: u64, polled: u64) {
         let bucket = self.state[STATE_BUCKET];
         self.turn(now, bucket);
         let before = self.state[STATE_POLLED];
         let poll = if polled == POLLED_UNKNOWN {
-            ns.saturating_sub(self.state[STATE_OFF])
+            match self.state[STATE_OFF] {
+                0 => ns,
+                off => off.saturating_sub(now.saturating_sub(ns)),
+            }
         } else {
             self.set(STATE_POLLED, polled);
             polled.saturating_sub(before)
@@ -390,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn where_kvm_does_not_tell_how_long_it_polled_it_is_the_time_on_the_cpu_during_the_halt() {
+    fn where_kvm_does_not_tell_how_long_it_polled_it_is_the_time_until_the_thread_blocks() {
         let events = [
             (1000, Event::Exit { halt: true }),
             // The halt begins at 1010; polling until 1060.
@@ -399,7 +401,10 @@ mod tests {
             (1503, Event::Scheduled),
             (1510, Event::Halted { ns: 500, polled: POLLED_UNKNOWN }),
         ];
-        assert_eq!(run(&events, 1510), [0, 10, 0, 57, 440, 3, 0]);
+        assert_eq!(run(&events, 1510), [0, 10 + 7, 0, 50, 440, 3, 0]);
+        let polled =
+            [(1000, Event::Exit { halt: true }), (1060, Event::Halted { ns: 50, polled: POLLED_UNKNOWN })];
+        assert_eq!(run(&polled, 1060), [0, 10, 0, 50, 0, 0, 0]);
     }
 
     #[test]

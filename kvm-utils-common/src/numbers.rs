@@ -57,7 +57,7 @@ pub mod ledger {
     pub const STATE_HALT: usize = 7;
     /// State: the counter of KVM's time when KVM last took over: what came since may turn out to be polling.
     pub const STATE_KVM_BEFORE: usize = 8;
-    /// State: time off the CPU since KVM last took over, ns.
+    /// State: when the thread first lost its CPU since KVM last took over; 0 = it did not.
     pub const STATE_OFF: usize = 9;
     /// State: KVM's own sum of the time it polled, ns, when last read.
     pub const STATE_POLLED: usize = 10;

@@ -160,6 +160,8 @@ pub struct Tracer {
     keys: StdHashMap<u32, u64>,
     /// The noun time counts, in its own way.
     ledger: bool,
+    /// What it counted by the last copy, by record.
+    ledgers: StdHashMap<u32, Vec<u64>>,
     lacks: Vec<String>,
 }
 
@@ -237,6 +239,7 @@ impl Tracer {
             clock,
             tsc,
             keys: StdHashMap::new(),
+            ledgers: StdHashMap::new(),
             ledger: settings.mode & mode::LEDGER != 0,
             lacks,
         })
@@ -263,6 +266,14 @@ impl Tracer {
     /// Copies all counters.
     pub fn read(&mut self, snapshot: &mut Snapshot) {
         snapshot.read(&self.records);
+        if self.ledger {
+            // Time goes on: as near to the snapshot's as can be.
+            self.ledgers.clear();
+            for head in &snapshot.vcpus {
+                let counters = rows::read_ledger(&self.numbers, head.slot, self.counters, head.until);
+                self.ledgers.insert(head.slot, counters);
+            }
+        }
         for head in &snapshot.vcpus {
             if head.key != 0 {
                 self.keys.insert(head.slot, head.key);
@@ -278,14 +289,12 @@ impl Tracer {
             rows::read_rows(&self.rows, slot, self.row_bits, &mut slice.rows);
         }
         if self.counters > 0 {
-            slice.counters = rows::read_numbers(&self.numbers, slot, self.counters);
+            slice.counters = match self.ledgers.get(&slot) {
+                Some(ledger) => ledger.clone(),
+                None => rows::read_numbers(&self.numbers, slot, self.counters),
+            };
         }
         if let Some(record) = self.records.get(slot) {
-            if self.ledger {
-                // SAFETY: as below.
-                let until = unsafe { (&raw const (*record).until).read_volatile() };
-                slice.counters = rows::read_ledger(&self.numbers, slot, self.counters, until);
-            }
             // SAFETY: within a live mapping; the kernel writes whole aligned words.
             let other =
                 |i: usize| unsafe { (&raw const (*record).other).cast::<u64>().add(i).read_volatile() };

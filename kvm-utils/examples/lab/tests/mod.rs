@@ -19,6 +19,7 @@ macro_rules! tracer_tests {
 }
 
 mod drilldown_msr;
+mod drilldown_time;
 mod guest;
 mod placement;
 mod robustness;
@@ -44,6 +45,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (tracer_linux::RAW, tracer_linux::CLASSIC),
         (tracer_host::RAW, tracer_host::CLASSIC),
         (drilldown_msr::RAW, drilldown_msr::CLASSIC),
+        (drilldown_time::RAW, drilldown_time::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
