@@ -51,6 +51,14 @@ globals! {
     /// `kvm_vcpu.arch.l1_tsc_scaling_ratio`.
     VCPU_TSC_RATIO: u32 = NONE;
 
+    /// `kvm_vcpu.arch.mp_state`.
+    VCPU_MP_STATE: u32 = NONE;
+    /// `kvm_vcpu.stat.generic.halt_poll_success_ns`.
+    VCPU_POLL_SUCCESS: u32 = NONE;
+    /// `kvm_vcpu.stat.generic.halt_poll_fail_ns`.
+    VCPU_POLL_FAIL: u32 = NONE;
+    /// `task_struct.state`; `NONE` where sched_switch passes the state.
+    TASK_STATE: u32 = NONE;
     /// `msr_data.index`.
     MSR_DATA_INDEX: u32 = NONE;
     /// `msr_data.host_initiated`.
@@ -76,6 +84,13 @@ globals! {
     HV_HYPERCALL_FIELDS: u64 = 0;
     /// Classic kvm_xen_hypercall: descriptor of nr.
     XEN_HYPERCALL_FIELDS: u64 = 0;
+    /// Classic kvm_userspace_exit: descriptors of reason, errno.
+    /// Classic kvm_vcpu_wakeup: descriptors of ns, waited, valid.
+    VCPU_WAKEUP_FIELDS: u64 = 0;
+    /// Classic sched_switch: descriptors of prev_pid, prev_state, next_pid.
+    SCHED_SWITCH_FIELDS: u64 = 0;
+    /// Classic sched_wakeup: descriptor of pid.
+    SCHED_WAKEUP_FIELDS: u64 = 0;
 
     /// Device of this tool's pid namespace; used with the next.
     PIDNS_DEV: u64 = 0;

@@ -5,3 +5,4 @@ pub mod exits;
 pub mod hypercall;
 pub mod io;
 pub mod msr;
+pub mod time;

@@ -5,7 +5,7 @@ use kvm_utils_common::event::{ABSENT, descriptor, pack};
 
 use super::layout::{EventFormat, FormatError, Slot};
 
-/// One tracepoint of the group `kvm`.
+/// One tracepoint.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Event {
     /// Its name.
@@ -121,7 +121,43 @@ pub static USERSPACE_EXIT: Event = Event {
     optional: false,
 };
 
+/// A halt is over.
+pub static VCPU_WAKEUP: Event = Event {
+    name: "kvm_vcpu_wakeup",
+    programs: ["kvm_vcpu_wakeup_raw", "kvm_vcpu_wakeup_tp"],
+    global: "VCPU_WAKEUP_FIELDS",
+    fields: &["ns", "waited", "valid?"],
+    arguments: &[8, 1, 1],
+    optional: false,
+};
+
+/// A CPU goes from one thread to another. The raw program knows the prototype without the last argument as well.
+pub static SCHED_SWITCH: Event = Event {
+    name: "sched_switch",
+    programs: ["sched_switch_raw", "sched_switch_tp"],
+    global: "SCHED_SWITCH_FIELDS",
+    fields: &["prev_pid", "prev_state", "next_pid"],
+    arguments: &[1, 8, 8, 4],
+    optional: false,
+};
+
+/// A thread that was blocked may run again.
+pub static SCHED_WAKEUP: Event = Event {
+    name: "sched_wakeup",
+    programs: ["sched_wakeup_raw", "sched_wakeup_tp"],
+    global: "SCHED_WAKEUP_FIELDS",
+    fields: &["pid"],
+    arguments: &[8],
+    optional: false,
+};
+
 impl Event {
+    /// The group of the tracepoint; all of KVM's are named after it.
+    #[must_use]
+    pub fn group(&self) -> &'static str {
+        if self.name.starts_with("sched_") { "sched" } else { "kvm" }
+    }
+
     /// What the classic program must be told of this kernel's record.
     ///
     /// # Errors

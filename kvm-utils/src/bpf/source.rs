@@ -6,10 +6,10 @@ use clap::ValueEnum;
 use kvm_utils_common::config::{EXIT_RECORD_BYTES, NONE, mode};
 
 use super::{
-    event::{Event, How},
+    event::{self, Event, How},
     hook::Hook,
     layout::{
-        BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, ReasonAt, ThreadLayout,
+        BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, ReasonAt, SwitchLayout, ThreadLayout,
         files::SYS_KERNEL_BTF, has_arguments, may_be_preempted,
     },
     tracer::Source,
@@ -118,12 +118,19 @@ pub fn resolve(choice: SourceChoice, hooks: &[Hook]) -> Result<Resolved, SourceE
         },
     };
     for hook in hooks {
-        if let Hook::Event(event) = hook {
+        if let Hook::Event(event) = hook
+            && event.group() == "kvm"
+        {
             match attachable(event, files.as_ref()) {
                 Err(SourceError::NoEvent(_)) if event.optional => {}
                 found => resolved.events.push(found?),
             }
         }
+    }
+    if hooks.contains(&Hook::Event(&event::SCHED_SWITCH)) {
+        // The scheduler is part of the kernel proper, whose BTF there may be without that of modules.
+        let files = files.or_else(|| btf().ok()).filter(|_| choice != SourceChoice::Tracepoint);
+        scheduler(&mut resolved, files.as_ref())?;
     }
     if !resolved.events.is_empty() && resolved.source == Source::Tracepoint {
         resolved.mode |= mode::BY_THREAD | mode::LEARN_THREADS;
@@ -150,6 +157,31 @@ fn attachable(
     Ok((event, How::Classic, descriptors))
 }
 
+/// How the scheduler's events are attached: both raw, so that threads are known by their `task_struct`, or both classic.
+fn scheduler(resolved: &mut Resolved, files: Option<&BtfFiles>) -> Result<(), SourceError> {
+    let wakeup = &event::SCHED_WAKEUP;
+    let raw = files
+        .filter(|files| has_arguments(files, wakeup.name, wakeup.arguments).unwrap_or(false))
+        .and_then(|files| SwitchLayout::find(files).ok());
+    let events = [&event::SCHED_SWITCH, wakeup];
+    if let Some(layout) = raw {
+        resolved.mode |= mode::TASKS_BY_ADDRESS;
+        if let SwitchLayout::StateAt(at) = layout {
+            resolved.globals.push(("TASK_STATE", at));
+        }
+        resolved.events.extend(events.map(|event| (event, How::Raw, 0)));
+        return Ok(());
+    }
+    for event in events {
+        let directory = tracefs_events("sched", event.name)?;
+        let bad =
+            |e: super::layout::FormatError| SourceError::Format { event: event.name, reason: e.to_string() };
+        let descriptors = event.descriptors(&format(&directory, event.name)?).map_err(bad)?;
+        resolved.events.push((event, How::Classic, descriptors));
+    }
+    Ok(())
+}
+
 /// The `format` of an event.
 fn format(events: &Path, event: &'static str) -> Result<String, SourceError> {
     let path = events.join(event).join("format");
@@ -171,6 +203,11 @@ fn classic(events: &Path, fallback: Option<String>) -> Result<Resolved, SourceEr
 
 /// The directory of KVM's events in tracefs, wherever that is mounted.
 fn kvm_events() -> Result<std::path::PathBuf, SourceError> {
+    tracefs_events("kvm", "kvm_exit")
+}
+
+/// The directory of a group of events, which must have this one.
+fn tracefs_events(group: &str, event: &'static str) -> Result<std::path::PathBuf, SourceError> {
     let mut mounted = false;
     // /sys/kernel/debug/tracing mounts itself when it is looked at.
     for tracefs in ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"] {
@@ -182,12 +219,12 @@ fn kvm_events() -> Result<std::path::PathBuf, SourceError> {
             }
             Err(_) => continue,
         }
-        let kvm = events.join("kvm");
-        if kvm.join("kvm_exit").exists() {
-            return Ok(kvm);
+        let group = events.join(group);
+        if group.join(event).exists() {
+            return Ok(group);
         }
     }
-    Err(if mounted { SourceError::NoEvent("kvm_exit") } else { SourceError::NoTracefs })
+    Err(if mounted { SourceError::NoEvent(event) } else { SourceError::NoTracefs })
 }
 
 fn raw(files: &BtfFiles, hooks: &[Hook]) -> Result<Resolved, LayoutError> {
@@ -234,6 +271,9 @@ fn raw(files: &BtfFiles, hooks: &[Hook]) -> Result<Resolved, LayoutError> {
             ("VCPU_NOTIFIER", thread.vcpu_notifier),
             ("VCPU_TSC_OFFSET", thread.tsc_offset.unwrap_or(NONE)),
             ("VCPU_TSC_RATIO", thread.tsc_ratio.unwrap_or(NONE)),
+            ("VCPU_MP_STATE", thread.mp_state.unwrap_or(NONE)),
+            ("VCPU_POLL_SUCCESS", thread.poll_success.unwrap_or(NONE)),
+            ("VCPU_POLL_FAIL", thread.poll_fail.unwrap_or(NONE)),
         ]);
     }
     let mode = by_value | entry_second;

@@ -10,6 +10,7 @@ pub mod options;
 mod printer;
 pub mod selftest;
 mod silence;
+pub mod time;
 mod trace;
 
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ enum Command {
     Io(io::Args),
     Cpuid(cpuid::Args),
     Hypercall(hypercall::Args),
+    Time(time::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -62,6 +64,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Io(args) => io::run(args),
         Command::Cpuid(args) => cpuid::run(args),
         Command::Hypercall(args) => hypercall::run(args),
+        Command::Time(args) => time::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }

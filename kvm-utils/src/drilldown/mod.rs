@@ -9,3 +9,4 @@ pub mod msr;
 pub mod noun;
 pub mod registry;
 pub mod tally;
+pub mod time;

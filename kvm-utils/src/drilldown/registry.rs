@@ -1,6 +1,6 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{cpuid, exits, hypercall, io, msr, noun::Noun};
+use super::{cpuid, exits, hypercall, io, msr, noun::Noun, time};
 
 /// Every drill-down.
 pub static REGISTRY: &[&Noun] = &[
@@ -13,6 +13,7 @@ pub static REGISTRY: &[&Noun] = &[
     &io::IO,
     &cpuid::NOUN,
     &hypercall::NOUN,
+    &time::TIME,
 ];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.

@@ -22,6 +22,7 @@ mod drilldown_cpuid;
 mod drilldown_hypercall;
 mod drilldown_io;
 mod drilldown_msr;
+mod drilldown_time;
 mod guest;
 mod placement;
 mod robustness;
@@ -50,6 +51,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_msr::RAW, drilldown_msr::CLASSIC),
         (drilldown_cpuid::RAW, drilldown_cpuid::CLASSIC),
         (drilldown_hypercall::RAW, drilldown_hypercall::CLASSIC),
+        (drilldown_time::RAW, drilldown_time::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
