@@ -9,6 +9,8 @@ pub mod exits;
 pub mod fault;
 pub mod hist;
 pub mod hypercall;
+pub mod io;
+pub mod ledger;
 pub mod msr;
 pub mod numbers;
 pub mod rows;

@@ -92,8 +92,8 @@ pub struct RowCell {
     pub total_ns: u64,
     /// Longest of them, ns.
     pub max_ns: u64,
-    /// Room up to the next cache line.
-    pub reserved: u64,
+    /// Of those exits, how many went to user space.
+    pub user: u64,
 }
 
 /// Key of `MORE_ROWS`.

@@ -51,6 +51,14 @@ globals! {
     /// `kvm_vcpu.arch.l1_tsc_scaling_ratio`.
     VCPU_TSC_RATIO: u32 = NONE;
 
+    /// `kvm_vcpu.arch.mp_state`.
+    VCPU_MP_STATE: u32 = NONE;
+    /// `kvm_vcpu.stat.generic.halt_poll_success_ns`.
+    VCPU_POLL_SUCCESS: u32 = NONE;
+    /// `kvm_vcpu.stat.generic.halt_poll_fail_ns`.
+    VCPU_POLL_FAIL: u32 = NONE;
+    /// `task_struct.state`; `NONE` where sched_switch passes the state.
+    TASK_STATE: u32 = NONE;
     /// `msr_data.index`.
     MSR_DATA_INDEX: u32 = NONE;
     /// `msr_data.host_initiated`.
@@ -60,6 +68,14 @@ globals! {
     ROW_BITS: u32 = 0;
     /// Classic kvm_msr: descriptors of write, ecx, data, exception (`kvm_utils_common::event`).
     MSR_FIELDS: u64 = 0;
+    /// Classic kvm_pio: of rw, port, size, count.
+    PIO_FIELDS: u64 = 0;
+    /// Classic kvm_mmio: of type, len, gpa.
+    MMIO_FIELDS: u64 = 0;
+    /// Classic kvm_fast_mmio: of gpa.
+    FAST_MMIO_FIELDS: u64 = 0;
+    /// Classic kvm_userspace_exit: of reason, errno.
+    USERSPACE_EXIT_FIELDS: u64 = 0;
     /// Classic kvm_cpuid: descriptors of function, index, found, used_max_basic.
     CPUID_FIELDS: u64 = 0;
     /// Classic kvm_hypercall: descriptors of nr, a0, a1.
@@ -72,6 +88,12 @@ globals! {
     PAGE_FAULT_FIELDS: u64 = 0;
     /// Classic kvm_mmio, for the noun fault: descriptors of type, gpa.
     FAULT_MMIO_FIELDS: u64 = 0;
+    /// Classic kvm_vcpu_wakeup: descriptors of ns, waited, valid.
+    VCPU_WAKEUP_FIELDS: u64 = 0;
+    /// Classic sched_switch: descriptors of prev_pid, prev_state, next_pid.
+    SCHED_SWITCH_FIELDS: u64 = 0;
+    /// Classic sched_wakeup: descriptor of pid.
+    SCHED_WAKEUP_FIELDS: u64 = 0;
 
     /// Device of this tool's pid namespace; used with the next.
     PIDNS_DEV: u64 = 0;

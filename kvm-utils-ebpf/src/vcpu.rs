@@ -15,14 +15,14 @@ use aya_ebpf::{
 use kvm_utils_common::{
     config::{
         NONE, Trouble,
-        mode::{BY_THREAD, CHECK_TGID, FILTER_TGIDS, FILTER_VCPU_IDS},
+        mode::{BY_THREAD, CHECK_TGID, FILTER_TGIDS, FILTER_VCPU_IDS, LEDGER},
     },
     vcpu::{
         ADDRESS_SHIFT, CACHE_ENTRIES, IGNORED_SLOT, OVERFLOW_SLOT, STATE_DEAD, STATE_LIVE, Slot, VcpuRecord,
     },
 };
 
-use crate::{globals, mask::mask, trouble};
+use crate::{globals, mask::mask, tasks, trouble};
 
 /// Records of the vCPUs; resized by user space to what the machine needs.
 #[map]
@@ -132,6 +132,13 @@ pub fn place(who: Who) -> Place {
         Some(record) => Place::Own(unsafe { &mut *record }),
         None => Place::Ignored,
     }
+}
+
+/// The key of the vCPU of record `slot`; 0 if it is gone.
+#[inline(always)]
+pub fn key(slot: u32) -> u64 {
+    // SAFETY: one aligned word of the map's value.
+    VCPUS.get_ptr_mut(slot).map_or(0, |record| unsafe { (*record).key })
 }
 
 /// On whose behalf the current thread runs. Neither field: a vCPU's that is filtered out.
@@ -390,6 +397,9 @@ pub fn forget(vcpu: u64) {
 
 #[inline(always)]
 fn retire(index: u32, vcpu: u64) {
+    if globals::MODE.load() & LEDGER != 0 {
+        tasks::forget(index);
+    }
     if let Some(record) = VCPUS.get_ptr_mut(index) {
         // SAFETY: the vCPU of this record cannot run any more, so nobody else writes here.
         let record = unsafe { &mut *record };

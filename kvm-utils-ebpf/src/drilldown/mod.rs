@@ -4,4 +4,6 @@ pub mod cpuid;
 pub mod exits;
 pub mod fault;
 pub mod hypercall;
+pub mod io;
 pub mod msr;
+pub mod time;

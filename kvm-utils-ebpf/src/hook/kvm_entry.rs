@@ -12,11 +12,11 @@ use aya_ebpf::{
 };
 use kvm_utils_common::config::{
     NONE,
-    mode::{ENTRY_VCPU_SECOND, LEARN_THREADS},
+    mode::{ENTRY_VCPU_SECOND, LEARN_THREADS, LEDGER},
 };
 
 use crate::{
-    drilldown::exits,
+    drilldown::{exits, time},
     globals,
     hook::PASS_ON,
     vcpu::{self, Place, Who},
@@ -60,8 +60,12 @@ fn on_entry(who: Who) {
             Place::Overflow(_) | Place::Ignored => return,
         },
     };
-    if globals::MODE.load() & LEARN_THREADS != 0 {
+    let mode = globals::MODE.load();
+    if mode & LEARN_THREADS != 0 {
         vcpu::learn_thread(record);
     }
-    exits::record_entry(record);
+    if mode & LEDGER != 0 {
+        return time::entry(record);
+    }
+    exits::record_entry(record, mode);
 }

@@ -5,7 +5,7 @@ use kvm_utils_common::event::{ABSENT, descriptor, pack};
 
 use super::layout::{EventFormat, FormatError, Slot};
 
-/// One tracepoint of the group `kvm`.
+/// One tracepoint.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Event {
     /// Its name.
@@ -81,6 +81,76 @@ pub static XEN_HYPERCALL: Event = Event {
     optional: true,
 };
 
+/// Accesses to ports.
+pub static PIO: Event = Event {
+    name: "kvm_pio",
+    programs: ["kvm_pio_raw", "kvm_pio_tp"],
+    global: "PIO_FIELDS",
+    fields: &["rw", "port", "size", "count"],
+    arguments: &[4, 4, 4, 4, 8],
+    optional: false,
+};
+
+/// Accesses to memory that is no memory.
+pub static MMIO: Event = Event {
+    name: "kvm_mmio",
+    programs: ["kvm_mmio_raw", "kvm_mmio_tp"],
+    global: "MMIO_FIELDS",
+    fields: &["type", "len", "gpa"],
+    arguments: &[4, 4, 8, 8],
+    optional: false,
+};
+
+/// Writes that do no more than ring an ioeventfd.
+pub static FAST_MMIO: Event = Event {
+    name: "kvm_fast_mmio",
+    programs: ["kvm_fast_mmio_raw", "kvm_fast_mmio_tp"],
+    global: "FAST_MMIO_FIELDS",
+    fields: &["gpa"],
+    arguments: &[8],
+    optional: true,
+};
+
+/// Returns of the ioctl KVM_RUN.
+pub static USERSPACE_EXIT: Event = Event {
+    name: "kvm_userspace_exit",
+    programs: ["kvm_userspace_exit_raw", "kvm_userspace_exit_tp"],
+    global: "USERSPACE_EXIT_FIELDS",
+    fields: &["reason", "errno"],
+    arguments: &[4, 4],
+    optional: false,
+};
+
+/// A halt is over.
+pub static VCPU_WAKEUP: Event = Event {
+    name: "kvm_vcpu_wakeup",
+    programs: ["kvm_vcpu_wakeup_raw", "kvm_vcpu_wakeup_tp"],
+    global: "VCPU_WAKEUP_FIELDS",
+    fields: &["ns", "waited", "valid?"],
+    arguments: &[8, 1, 1],
+    optional: false,
+};
+
+/// A CPU goes from one thread to another. The raw program knows the prototype without the last argument as well.
+pub static SCHED_SWITCH: Event = Event {
+    name: "sched_switch",
+    programs: ["sched_switch_raw", "sched_switch_tp"],
+    global: "SCHED_SWITCH_FIELDS",
+    fields: &["prev_pid", "prev_state", "next_pid"],
+    arguments: &[1, 8, 8, 4],
+    optional: false,
+};
+
+/// A thread that was blocked may run again.
+pub static SCHED_WAKEUP: Event = Event {
+    name: "sched_wakeup",
+    programs: ["sched_wakeup_raw", "sched_wakeup_tp"],
+    global: "SCHED_WAKEUP_FIELDS",
+    fields: &["pid"],
+    arguments: &[8],
+    optional: false,
+};
+
 /// Nested page faults; newer kernels pass the vCPU first.
 pub static PAGE_FAULT: Event = Event {
     name: "kvm_page_fault",
@@ -102,6 +172,12 @@ pub static FAULT_MMIO: Event = Event {
 };
 
 impl Event {
+    /// The group of the tracepoint; all of KVM's are named after it.
+    #[must_use]
+    pub fn group(&self) -> &'static str {
+        if self.name.starts_with("sched_") { "sched" } else { "kvm" }
+    }
+
     /// What the classic program must be told of this kernel's record.
     ///
     /// # Errors

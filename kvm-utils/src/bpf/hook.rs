@@ -30,6 +30,8 @@ pub enum Hook {
     KvmEntry,
     /// The function kvm_arch_vcpu_destroy.
     VcpuDestroy,
+    /// The function kvm_arch_vcpu_ioctl_run. A kernel where it cannot be attached tells less.
+    VcpuRun,
     /// A tracepoint that says nothing of the vCPU.
     Event(&'static Event),
     /// A function of KVM.
@@ -42,13 +44,21 @@ impl Hook {
         Self::KvmExit,
         Self::KvmEntry,
         Self::VcpuDestroy,
+        Self::VcpuRun,
         Self::Event(&event::MSR),
+        Self::Event(&event::PIO),
+        Self::Event(&event::MMIO),
+        Self::Event(&event::FAST_MMIO),
+        Self::Event(&event::USERSPACE_EXIT),
         Self::Event(&event::CPUID),
         Self::Event(&event::HYPERCALL),
         Self::Event(&event::HV_HYPERCALL),
         Self::Event(&event::XEN_HYPERCALL),
         Self::Event(&event::PAGE_FAULT),
         Self::Event(&event::FAULT_MMIO),
+        Self::Event(&event::VCPU_WAKEUP),
+        Self::Event(&event::SCHED_SWITCH),
+        Self::Event(&event::SCHED_WAKEUP),
         Self::Function(&SET_MSR_VENDOR),
         Self::Function(&SET_MSR_COMMON),
     ];
@@ -60,6 +70,7 @@ impl Hook {
             Self::KvmExit => &[program::KVM_EXIT_RAW, program::KVM_EXIT_TP],
             Self::KvmEntry => &[program::KVM_ENTRY_RAW, program::KVM_ENTRY_TP],
             Self::VcpuDestroy => &[program::VCPU_DESTROY],
+            Self::VcpuRun => &[program::VCPU_RUN],
             Self::Event(event) => &event.programs,
             Self::Function(function) => &function.programs,
         }

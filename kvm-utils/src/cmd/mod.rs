@@ -5,11 +5,13 @@ pub mod cpuid;
 pub mod exits;
 pub mod fault;
 pub mod hypercall;
+pub mod io;
 pub mod msr;
 pub mod options;
 mod printer;
 pub mod selftest;
 mod silence;
+pub mod time;
 mod trace;
 
 use std::process::ExitCode;
@@ -42,9 +44,11 @@ enum Command {
     Exits(exits::Args),
     Wrmsr(msr::WriteArgs),
     Msr(msr::Args),
+    Io(io::Args),
     Cpuid(cpuid::Args),
     Hypercall(hypercall::Args),
     Fault(fault::Args),
+    Time(time::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -59,9 +63,11 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Exits(args) => exits::run(args),
         Command::Wrmsr(args) => msr::run_writes(args),
         Command::Msr(args) => msr::run(args),
+        Command::Io(args) => io::run(args),
         Command::Cpuid(args) => cpuid::run(args),
         Command::Hypercall(args) => hypercall::run(args),
         Command::Fault(args) => fault::run(args),
+        Command::Time(args) => time::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }

@@ -255,6 +255,7 @@ pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Setting
         layout: resolved.globals,
         exits: noun.hooks.contains(&Hook::KvmExit),
         events: resolved.events,
+        runs: noun.hooks.contains(&Hook::VcpuRun),
         destroy_hook: true,
         functions: functions(noun),
         row_bits: noun.row_bits,

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     bpf::{event, hook::Hook},
-    decode::Isa,
+    decode::{
+        Isa, gpa,
+        page_fault::{Access, Encoding, PageFault, Stage},
+    },
     model::{Cell, Column, Row, Unit},
     view::units,
 };
@@ -29,7 +32,7 @@ pub static NOUN: Noun = Noun {
     mode: 0,
     row_bits: 12,
     counters: 0,
-    build: Some(Build { is_event, rows, notes: Some(notes) }),
+    build: Some(Build { is_event, rows, notes: Some(notes), ..Build::PLAIN }),
 };
 
 /// The columns, in the order of [`row`]'s cells.
@@ -53,16 +56,6 @@ fn is_event(key: RowKey) -> bool {
     key.kind() == KIND_FAULT
 }
 
-/// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Access {
-    Read,
-    Write,
-    Fetch,
-    /// Nobody knows whose bits these are.
-    Unknown,
-}
-
 /// What there is at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Memory {
@@ -70,51 +63,15 @@ enum Memory {
     Mmio,
 }
 
-/// What the code of a fault says.
-#[derive(Clone, Copy, Debug)]
-struct Said {
-    access: Access,
-    /// The page was there, but not for this.
-    protected: bool,
-    /// KVM had marked the page as a device's.
-    reserved: bool,
-    /// The guest's page tables were being looked up.
-    walk: bool,
-}
-
-impl Said {
-    /// Decodes SVM's error code (`PFERR_*`, arch/x86/include/asm/kvm_host.h) or VMX's exit qualification
-    /// (`EPT_VIOLATION_*`, arch/x86/include/asm/vmx.h).
-    fn of(code: u64, isa: Option<Isa>) -> Self {
-        let bit = |n: u32| code >> n & 1 != 0;
-        let access = |write, fetch| match (write, fetch) {
-            (_, true) => Access::Fetch,
-            (true, _) => Access::Write,
-            _ => Access::Read,
-        };
-        match isa {
-            Some(Isa::Svm) => {
-                Self { access: access(bit(1), bit(4)), protected: bit(0), reserved: bit(3), walk: bit(33) }
-            }
-            Some(Isa::Vmx) => Self {
-                access: access(bit(1), bit(2)),
-                protected: bit(3) || bit(4) || bit(5),
-                reserved: false,
-                // Bit 8 is defined only if bit 7 says that the access had a linear address.
-                walk: bit(7) && !bit(8),
-            },
-            Some(Isa::Other(_)) | None => {
-                Self { access: Access::Unknown, protected: false, reserved: false, walk: false }
-            }
-        }
-    }
-}
-
 /// Faults of one kind on one page, or on all.
 #[derive(Clone, Copy, Debug, Default)]
 struct Faults {
     count: u64,
+    /// The page was there, but not for this.
     protected: u64,
+    /// It is known whether the guest's page tables were being looked up, or what they lead to.
+    staged: u64,
+    /// They were.
     walks: u64,
 }
 
@@ -122,6 +79,7 @@ impl Faults {
     fn add(&mut self, more: Self) {
         self.count += more.count;
         self.protected += more.protected;
+        self.staged += more.staged;
         self.walks += more.walks;
     }
 }
@@ -130,24 +88,29 @@ fn rows(numbers: &Numbers<'_>) -> Vec<Row> {
     // A page can be memory for reads and a device for writes (flash).
     let devices: BTreeSet<(u64, bool)> =
         numbers.kind(KIND_MMIO).map(|(key, _)| (key.a, key.detail() & 1 != 0)).collect();
-    let mut pages: BTreeMap<(u64, Access, Memory), Faults> = BTreeMap::new();
+    let encoding = numbers.isa.map(|isa| Encoding::of(isa, true));
+    let mut pages: BTreeMap<(u64, Option<Access>, Memory), Faults> = BTreeMap::new();
     for (key, stats) in numbers.kind(KIND_FAULT) {
-        let said = Said::of(code(key.detail()), numbers.isa);
-        let device = match said.access {
-            Access::Write => devices.contains(&(key.a, true)),
-            Access::Read | Access::Fetch => devices.contains(&(key.a, false)),
-            Access::Unknown => [true, false].iter().any(|write| devices.contains(&(key.a, *write))),
+        let said = encoding.map(|encoding| PageFault::new(encoding, code(key.detail())));
+        let access = said.map(PageFault::access);
+        let device = match access {
+            Some(access) => devices.contains(&(key.a, access == Access::Write)),
+            None => [true, false].iter().any(|write| devices.contains(&(key.a, *write))),
         };
-        let memory = if said.reserved || device { Memory::Mmio } else { Memory::Ram };
+        let mmio = device || said.is_some_and(PageFault::is_mmio);
+        let stage = said.and_then(PageFault::stage);
         let count = |counts: bool| if counts { stats.count } else { 0 };
-        pages.entry((key.a, said.access, memory)).or_default().add(Faults {
-            count: stats.count,
-            // KVM's mark for a device makes it look as if a page were there.
-            protected: count(said.protected && memory == Memory::Ram),
-            walks: count(said.walk),
-        });
+        pages.entry((key.a, access, if mmio { Memory::Mmio } else { Memory::Ram })).or_default().add(
+            Faults {
+                count: stats.count,
+                // KVM's mark for a device makes it look as if a page were there.
+                protected: count(!mmio && said.is_some_and(PageFault::is_present)),
+                staged: count(stage.is_some()),
+                walks: count(stage == Some(Stage::GuestTable)),
+            },
+        );
     }
-    let mut sums: BTreeMap<(Access, Memory), (u64, Faults)> = BTreeMap::new();
+    let mut sums: BTreeMap<(Option<Access>, Memory), (u64, Faults)> = BTreeMap::new();
     for ((_, access, memory), faults) in &pages {
         let (pages, sum) = sums.entry((*access, *memory)).or_default();
         *pages += 1;
@@ -176,23 +139,18 @@ fn rows(numbers: &Numbers<'_>) -> Vec<Row> {
 fn row(
     numbers: &Numbers<'_>,
     page: Option<u64>,
-    access: Access,
+    access: Option<Access>,
     memory: Memory,
     faults: Faults,
     pages: u64,
 ) -> Row {
     let text = |text: &str| Cell::Text(text.to_owned());
     let address = page.map(|page| page << PAGE_SHIFT);
-    let device = address.filter(|_| memory == Memory::Mmio).and_then(device);
+    let device = address.filter(|_| memory == Memory::Mmio).and_then(gpa::device);
     Row {
         cells: vec![
             address.map_or_else(|| text(ALL), |address| Cell::Text(format!("{address:#x}"))),
-            match access {
-                Access::Read => text("read"),
-                Access::Write => text("write"),
-                Access::Fetch => text("fetch"),
-                Access::Unknown => Cell::Unknown,
-            },
+            access.map_or(Cell::Unknown, |access| Cell::Text(access.to_string())),
             text(match memory {
                 Memory::Ram => "RAM",
                 Memory::Mmio => "MMIO",
@@ -203,7 +161,7 @@ fn row(
             device.map_or(Cell::Unknown, text),
             Cell::Number(pages),
             Cell::Number(faults.protected),
-            Cell::Number(faults.walks),
+            if faults.staged > 0 { Cell::Number(faults.walks) } else { Cell::Unknown },
         ],
         waiting: false,
         detail: page.is_none().then(|| sentence(faults, pages)),
@@ -233,10 +191,6 @@ fn notes(numbers: &Numbers<'_>, _: &[(Code, u64)]) -> Vec<String> {
          each page; `kvm-utils io` counts them"
             .to_owned(),
     ]
-}
-
-fn device(_address: u64) -> Option<&'static str> {
-    None
 }
 
 #[cfg(test)]
@@ -337,14 +291,12 @@ mod tests {
             rows[..3],
             [line("all", "read", "RAM", 2), line("all", "write", "RAM", 13), line("all", "fetch", "RAM", 5)]
         );
-        let said = Said::of(0x82, Some(Isa::Vmx));
-        assert!(said.walk && !said.protected && Said::of(0x18a, Some(Isa::Vmx)).protected);
         assert_eq!(shown(&counts, None)[0], line("all", "-", "RAM", 20));
     }
 
     #[test]
     fn a_sum_says_what_its_faults_were() {
-        let faults = Faults { count: 8, protected: 2, walks: 1 };
+        let faults = Faults { count: 8, protected: 2, staged: 8, walks: 1 };
         assert_eq!(
             sentence(faults, 1003),
             "1,003 pages, 25.0 % on pages that are there but protected, 12.5 % on the guest's page tables"

@@ -1,6 +1,6 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{cpuid, exits, fault, hypercall, msr, noun::Noun};
+use super::{cpuid, exits, fault, hypercall, io, msr, noun::Noun, time};
 
 /// Every drill-down.
 pub static REGISTRY: &[&Noun] = &[
@@ -9,9 +9,12 @@ pub static REGISTRY: &[&Noun] = &[
     &msr::WRMSR,
     &msr::MSR_PATHS,
     &msr::WRMSR_PATHS,
+    &msr::IPI,
+    &io::IO,
     &cpuid::NOUN,
     &hypercall::NOUN,
     &fault::NOUN,
+    &time::TIME,
 ];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.

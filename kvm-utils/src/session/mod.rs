@@ -226,11 +226,12 @@ impl Session {
         if self.noun.build.is_none() || only_dead && heads().next().is_none() {
             return Ok(());
         }
+        let settle = self.noun.build.and_then(|build| build.settle);
         let mut more = self.tracer.more()?;
         for head in heads() {
             let mut slice = self.tracer.slice(head.slot);
             slice.rows.extend(more.vcpus.remove(&head.slot).into_iter().flatten());
-            self.tally.absorb((head.slot, head.since), slice);
+            self.tally.absorb((head.slot, head.since), slice, settle);
         }
         for (tgid, rows) in more.crowds {
             self.tally.absorb_crowd(tgid, Slice { rows, ..Slice::default() });
@@ -420,6 +421,7 @@ impl Session {
         } else {
             (exits.vms, exits.totals)
         };
+        notes.extend(self.tracer.lacks().iter().cloned());
         if scope == Scope::Run && self.unlisted > 0 {
             notes.push(format!("{} VMs that ended earlier are in the totals only", self.unlisted));
         }
@@ -434,6 +436,7 @@ impl Session {
             noun: self.noun.name,
             counting: self.noun.counting,
             columns: self.noun.columns,
+            one_row: self.noun.build.is_some_and(|build| build.one_row),
             time: SystemTime::now(),
             interval,
             summary: scope == Scope::Run,

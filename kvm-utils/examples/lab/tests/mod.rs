@@ -21,7 +21,9 @@ macro_rules! tracer_tests {
 mod drilldown_cpuid;
 mod drilldown_fault;
 mod drilldown_hypercall;
+mod drilldown_io;
 mod drilldown_msr;
+mod drilldown_time;
 mod guest;
 mod placement;
 mod robustness;
@@ -46,10 +48,12 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (tracer_attach::RAW, tracer_attach::CLASSIC),
         (tracer_linux::RAW, tracer_linux::CLASSIC),
         (tracer_host::RAW, tracer_host::CLASSIC),
+        (drilldown_io::RAW, drilldown_io::CLASSIC),
         (drilldown_msr::RAW, drilldown_msr::CLASSIC),
         (drilldown_cpuid::RAW, drilldown_cpuid::CLASSIC),
         (drilldown_hypercall::RAW, drilldown_hypercall::CLASSIC),
         (drilldown_fault::RAW, drilldown_fault::CLASSIC),
+        (drilldown_time::RAW, drilldown_time::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {

@@ -14,4 +14,4 @@ pub use files::BtfFiles;
 pub use format::{EntryFormat, EventFormat, ExitFormat, FormatError, Slot};
 pub use print_fmt::{PrintFmtError, ReasonNames};
 pub use raw::{ExitArgs, ExitLayout, ReasonAt, VcpuLayout};
-pub use thread::{ThreadLayout, has_arguments};
+pub use thread::{SwitchLayout, ThreadLayout, has_arguments, may_be_preempted};

@@ -15,6 +15,12 @@ pub struct ThreadLayout {
     pub tsc_offset: Option<u32>,
     /// `kvm_vcpu.arch.l1_tsc_scaling_ratio`, 8 bytes, under its newer or older name.
     pub tsc_ratio: Option<u32>,
+    /// `kvm_vcpu.arch.mp_state`, 4 bytes.
+    pub mp_state: Option<u32>,
+    /// `kvm_vcpu.stat.generic.halt_poll_success_ns`, 8 bytes, where the kernel has it.
+    pub poll_success: Option<u32>,
+    /// `kvm_vcpu.stat.generic.halt_poll_fail_ns`, 8 bytes.
+    pub poll_fail: Option<u32>,
     /// `msr_data.index` and `msr_data.host_initiated`, what KVM's functions are told of a write.
     pub msr_data: Option<(u32, u32)>,
 }
@@ -46,8 +52,54 @@ impl ThreadLayout {
                 index.zip(host).map(|(index, host)| (index.offset, host.offset))
             },
             tsc_offset: vcpu("arch.l1_tsc_offset").or_else(|| vcpu("arch.tsc_offset")),
+            mp_state: {
+                let found = kvm.btf().member_offset("kvm_vcpu", "arch.mp_state").ok();
+                found.filter(|member| member.size == 4).map(|member| member.offset)
+            },
+            poll_success: vcpu("stat.generic.halt_poll_success_ns"),
+            poll_fail: vcpu("stat.generic.halt_poll_fail_ns"),
             tsc_ratio: vcpu("arch.l1_tsc_scaling_ratio").or_else(|| vcpu("arch.tsc_scaling_ratio")),
         })
+    }
+}
+
+/// Whether programs on raw tracepoints may be preempted: from 7.0 on tracepoints are protected by SRCU instead of disabled
+/// preemption (kernel/tracepoint.c). Another task that runs the same program on the same CPU then finds it busy, and
+/// the kernel leaves its event out.
+///
+/// # Errors
+/// [`LayoutError`] if the kernel has no BTF.
+pub fn may_be_preempted(files: &BtfFiles) -> Result<bool, LayoutError> {
+    Ok(files.base()?.member_offset("tp_transition_snapshot", "srcu_gp").is_ok())
+}
+
+/// What the program on the raw tracepoint `sched_switch` must be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwitchLayout {
+    /// The state of the thread that loses the CPU is an argument.
+    StatePassed,
+    /// It is in `task_struct.state`, at this byte.
+    StateAt(u32),
+}
+
+impl SwitchLayout {
+    /// Finds it in the kernel's BTF.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if the prototype is of no known form, or the member is missing.
+    pub fn find(files: &BtfFiles) -> Result<Self, LayoutError> {
+        const EVENT: &str = "sched_switch";
+        let base = files.base()?;
+        let kernel = Module::new("vmlinux", &base, None)?;
+        match argument_sizes(&kernel, EVENT)?[..] {
+            [1, 8, 8, 4] => Ok(Self::StatePassed),
+            [1, 8, 8] => {
+                let found = base.member_offset("task_struct", "state");
+                let found = found.map_err(|source| missing(&kernel, "task_struct", "state", source))?;
+                Ok(Self::StateAt(sized("task_struct", "state", found, &[4, 8])?.offset))
+            }
+            _ => Err(LayoutError::UnknownPrototype { event: EVENT, arguments: Vec::new() }),
+        }
     }
 }
 
