@@ -13,5 +13,6 @@ pub mod io;
 pub mod ledger;
 pub mod msr;
 pub mod numbers;
+pub mod rip;
 pub mod rows;
 pub mod vcpu;

@@ -6,4 +6,5 @@ pub mod fault;
 pub mod hypercall;
 pub mod io;
 pub mod msr;
+pub mod rip;
 pub mod time;

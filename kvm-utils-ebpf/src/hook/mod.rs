@@ -9,6 +9,7 @@ mod fault_mmio;
 mod kvm_cpuid;
 mod kvm_entry;
 mod kvm_exit;
+mod kvm_exit_rip;
 mod kvm_fast_mmio;
 mod kvm_hv_hypercall;
 mod kvm_hypercall;

@@ -9,6 +9,7 @@ pub mod io;
 pub mod msr;
 pub mod options;
 mod printer;
+pub mod rip;
 pub mod selftest;
 mod silence;
 pub mod time;
@@ -48,6 +49,7 @@ enum Command {
     Cpuid(cpuid::Args),
     Hypercall(hypercall::Args),
     Fault(fault::Args),
+    Rip(rip::Args),
     Time(time::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
@@ -67,6 +69,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Cpuid(args) => cpuid::run(args),
         Command::Hypercall(args) => hypercall::run(args),
         Command::Fault(args) => fault::run(args),
+        Command::Rip(args) => rip::run(args),
         Command::Time(args) => time::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),

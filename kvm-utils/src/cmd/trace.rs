@@ -22,7 +22,10 @@ use crate::{
         source::{self, SourceChoice},
         tracer::{Settings, TracerError},
     },
-    drilldown::{exits::report::Order, noun::Noun},
+    drilldown::{
+        exits::report::Order,
+        noun::{Aids, Noun},
+    },
     error::{CHECK_FAILED, Failure, say},
     host::{Finder, PidNs, Scan, Scanner, Selectors, SysRoot, find::FindError},
     model::{Report, Verdict},
@@ -65,11 +68,20 @@ pub struct Plan<'a> {
 ///
 /// With cause and remedy.
 pub fn run(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(trace(common, plan))
+    run_with(common, plan, None)
 }
 
-async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
+/// The same, with what the user gave for reading the numbers.
+///
+/// # Errors
+///
+/// With cause and remedy.
+pub fn run_with(common: &Common, plan: &Plan<'_>, aids: Option<Aids>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(trace(common, plan, aids))
+}
+
+async fn trace(common: &Common, plan: &Plan<'_>, aids: Option<Aids>) -> anyhow::Result<ExitCode> {
     // Signals first: one that comes while the programs are being attached must not be lost.
     let mut stop = StopSignals::new()?;
     // What was typed is judged before the host is; but without privileges not even that can be judged.
@@ -98,6 +110,9 @@ async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
             .then(|| "KVM keeps it per VM, and --vcpu counts only some of its vCPUs".to_owned())
     };
     let mut session = start(plan, &mut settings, &select, incomparable.as_deref())?;
+    if let Some(aids) = aids {
+        session.set_aids(aids);
+    }
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
     let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);
 

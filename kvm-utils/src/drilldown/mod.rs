@@ -9,5 +9,6 @@ pub mod io;
 pub mod msr;
 pub mod noun;
 pub mod registry;
+pub mod rip;
 pub mod tally;
 pub mod time;

@@ -28,7 +28,7 @@ use crate::{
             report::{Body, Order, Scope, body},
             rows::Code,
         },
-        noun::Noun,
+        noun::{Aids, NO_AIDS, Noun},
         tally::Tally,
     },
     host::{self, Identity},
@@ -74,6 +74,7 @@ struct Mark {
 /// A running trace.
 pub struct Session {
     noun: &'static Noun,
+    aids: Option<Aids>,
     tally: Tally,
     tracer: Tracer,
     snapshot: Snapshot,
@@ -130,6 +131,7 @@ impl Session {
         };
         Ok(Self {
             noun,
+            aids: None,
             tally: Tally::default(),
             collection: Collection::new(snapshot.time_ns),
             began_ns: snapshot.time_ns,
@@ -149,6 +151,11 @@ impl Session {
             cost: Cost::new(),
             tsc_offsets,
         })
+    }
+
+    /// Reads the numbers with what the user gave for that.
+    pub fn set_aids(&mut self, aids: Aids) {
+        self.aids = Some(aids);
     }
 
     /// How exits are learned of.
@@ -407,6 +414,7 @@ impl Session {
                 exits: &exits.by_code,
                 isa,
                 order,
+                aids: self.aids.as_ref().unwrap_or(&NO_AIDS),
                 stranger: &|tgid| self.stranger(tgid),
             });
             proof.counted = body.counted;

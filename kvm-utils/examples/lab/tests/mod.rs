@@ -23,6 +23,7 @@ mod drilldown_fault;
 mod drilldown_hypercall;
 mod drilldown_io;
 mod drilldown_msr;
+mod drilldown_rip;
 mod drilldown_time;
 mod guest;
 mod placement;
@@ -53,6 +54,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_cpuid::RAW, drilldown_cpuid::CLASSIC),
         (drilldown_hypercall::RAW, drilldown_hypercall::CLASSIC),
         (drilldown_fault::RAW, drilldown_fault::CLASSIC),
+        (drilldown_rip::RAW, drilldown_rip::CLASSIC),
         (drilldown_time::RAW, drilldown_time::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
