@@ -1,7 +1,7 @@
 //! Where the programs attach. One file of kvm-utils-ebpf/src/hook for each.
 
 use super::{
-    event::{self, Event},
+    event::{self, Event, irq},
     object::program,
 };
 
@@ -20,7 +20,28 @@ pub enum Hook {
 
 impl Hook {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::KvmExit, Self::KvmEntry, Self::VcpuDestroy, Self::Event(&event::MSR)];
+    pub const ALL: &[Self] = &[
+        Self::KvmExit,
+        Self::KvmEntry,
+        Self::VcpuDestroy,
+        Self::Event(&event::MSR),
+        Self::Event(&irq::INJECTED),
+        Self::Event(&irq::EXCEPTION),
+        Self::Event(&irq::EOI),
+        Self::Event(&irq::PV_EOI),
+        Self::Event(&irq::IPI),
+        Self::Event(&irq::ACCEPTED),
+        Self::Event(&irq::POSTED),
+        Self::Event(&irq::MSI),
+        Self::Event(&irq::IOAPIC),
+        Self::Event(&irq::IOAPIC_AGAIN),
+        Self::Event(&irq::PIC),
+        Self::Event(&irq::GSI),
+        Self::Event(&irq::ACK),
+        Self::Event(&irq::SMM),
+        Self::Event(&irq::ENTER_SMM),
+        Self::Event(&irq::ROUTE),
+    ];
 
     /// The programs that can be attached there; which of them depends on the source.
     #[must_use]

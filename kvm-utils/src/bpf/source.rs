@@ -9,8 +9,8 @@ use super::{
     event::{Event, How},
     hook::Hook,
     layout::{
-        BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, ReasonAt, ThreadLayout,
-        files::SYS_KERNEL_BTF, has_arguments,
+        BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, PreemptCount, ReasonAt, ThreadLayout,
+        files::SYS_KERNEL_BTF, have_arguments,
     },
     tracer::Source,
 };
@@ -44,6 +44,8 @@ pub struct Resolved {
     pub globals: Globals,
     /// Events asked for.
     pub events: Events,
+    /// How programs tell that they run in an interrupt, where it matters and can be known.
+    pub preempt_count: Option<PreemptCount>,
     /// Why it is not the preferred one.
     pub fallback: Option<String>,
 }
@@ -104,10 +106,19 @@ pub fn resolve(choice: SourceChoice, hooks: &[Hook]) -> Result<Resolved, SourceE
             Err(error) => (classic(&kvm_events()?, Some(told(&error)))?, None),
         },
     };
-    for hook in hooks {
-        if let Hook::Event(event) = hook {
-            resolved.events.push(attachable(event, files.as_ref())?);
+    let event = |hook: &Hook| if let Hook::Event(event) = hook { Some(*event) } else { None };
+    let events: Vec<&'static Event> = hooks.iter().filter_map(event).collect();
+    let prototypes: Vec<_> = events.iter().map(|event| (event.name, event.arguments)).collect();
+    let raw = files.and_then(|files| have_arguments(&files, &prototypes).ok());
+    for (index, event) in events.into_iter().enumerate() {
+        let raw = raw.as_ref().is_some_and(|raw| raw.get(index) == Some(&true));
+        match attachable(event, raw) {
+            Err(SourceError::NoEvent(_)) if event.optional => {}
+            found => resolved.events.push(found?),
         }
+    }
+    if resolved.events.iter().any(|(event, ..)| event.in_interrupts()) {
+        resolved.preempt_count = PreemptCount::find(Path::new(SYS_KERNEL_BTF));
     }
     if !resolved.events.is_empty() && resolved.source == Source::Tracepoint {
         resolved.mode |= mode::BY_THREAD | mode::LEARN_THREADS;
@@ -116,11 +127,8 @@ pub fn resolve(choice: SourceChoice, hooks: &[Hook]) -> Result<Resolved, SourceE
 }
 
 /// How an event is attached: raw if BTF says that it has the prototype that the raw program is made for.
-fn attachable(
-    event: &'static Event,
-    files: Option<&BtfFiles>,
-) -> Result<(&'static Event, How, u64), SourceError> {
-    if files.is_some_and(|files| has_arguments(files, event.name, event.arguments).unwrap_or(false)) {
+fn attachable(event: &'static Event, raw: bool) -> Result<(&'static Event, How, u64), SourceError> {
+    if raw {
         return Ok((event, How::Raw, 0));
     }
     let descriptors = event
@@ -144,6 +152,7 @@ fn classic(events: &Path, fallback: Option<String>) -> Result<Resolved, SourceEr
         mode: 0,
         globals: classic_globals(&format(events, "kvm_exit")?, &format(events, "kvm_entry")?)?,
         events: Vec::new(),
+        preempt_count: None,
         fallback,
     })
 }
@@ -205,7 +214,14 @@ fn raw(files: &BtfFiles, hooks: &[Hook]) -> Result<Resolved, LayoutError> {
         ]);
     }
     let mode = by_value | entry_second;
-    Ok(Resolved { source: Source::Raw, mode, globals, events: Vec::new(), fallback: None })
+    Ok(Resolved {
+        source: Source::Raw,
+        mode,
+        globals,
+        events: Vec::new(),
+        preempt_count: None,
+        fallback: None,
+    })
 }
 
 fn classic_globals(exit: &str, entry: &str) -> Result<Globals, SourceError> {

@@ -161,6 +161,7 @@ pub(super) fn start(
             let classic = base_settings(plan.noun, SourceChoice::Tracepoint)?;
             (settings.source, settings.mode) = (classic.source, classic.mode);
             (settings.layout, settings.events) = (classic.layout, classic.events);
+            settings.preempt_count = classic.preempt_count;
             begin(settings).map_err(host_error)
         }
         result => result.map_err(host_error),
@@ -231,6 +232,7 @@ pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Setting
         layout: resolved.globals,
         exits: noun.hooks.contains(&Hook::KvmExit),
         events: resolved.events,
+        preempt_count: resolved.preempt_count,
         row_bits: noun.row_bits,
         counters: noun.counters,
         max_vcpus: LEAST_VCPUS,

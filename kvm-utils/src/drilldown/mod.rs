@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod exits;
+pub mod irq;
 pub mod msr;
 pub mod noun;
 pub mod registry;

@@ -37,7 +37,7 @@ const fn noun(name: &'static str, counting: (&'static str, &'static str), mode: 
         mode,
         row_bits: 8,
         counters: histogram(deadline::AHEAD + 1),
-        build: Some(Build { is_event, rows }),
+        build: Some(Build { is_event, rows, notes: None }),
     }
 }
 

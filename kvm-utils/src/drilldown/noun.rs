@@ -10,6 +10,7 @@ use crate::{
         rows::{RowStats, Slice},
     },
     decode::Isa,
+    drilldown::exits::rows::Code,
     model::{Cell, Column, Row},
 };
 
@@ -45,6 +46,9 @@ pub struct Build {
     pub is_event: fn(RowKey) -> bool,
     /// The rows of a vCPU, of a VM or of all together, in any order.
     pub rows: fn(&Numbers<'_>) -> Vec<Row>,
+    /// What the reader must know beside the rows, if there is anything: from the numbers of all VMs together, and the exits
+    /// of the same run, none if they are not counted.
+    pub notes: Option<fn(&Numbers<'_>, &[(Code, u64)]) -> Vec<String>>,
 }
 
 /// What rows are built from.

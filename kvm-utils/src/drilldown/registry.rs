@@ -1,9 +1,9 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{exits, msr, noun::Noun};
+use super::{exits, irq, msr, noun::Noun};
 
 /// Every drill-down.
-pub static REGISTRY: &[&Noun] = &[&exits::NOUN, &msr::MSR, &msr::WRMSR];
+pub static REGISTRY: &[&Noun] = &[&exits::NOUN, &msr::MSR, &msr::WRMSR, &irq::NOUN];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.
 pub static SHARED_MAPS: &[&str] = &[
@@ -16,6 +16,7 @@ pub static SHARED_MAPS: &[&str] = &[
     "TROUBLE",
     "ROWS",
     "MORE_ROWS",
+    "CROWDS",
     "NUMBERS",
     "CLOCK",
 ];

@@ -15,6 +15,7 @@ pub mod qemu;
 pub mod root;
 pub mod scan;
 pub mod vcpu_thread;
+pub mod virtual_apic;
 pub mod vm;
 
 pub use find::{FindError, Finder, Found, Selectors};

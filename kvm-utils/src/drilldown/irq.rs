@@ -1,0 +1,417 @@
+//! irq: what interrupts go through, from the device or vCPU that raises them to their end, by vector, message or line.
+
+use kvm_utils_common::{
+    irq::{
+        ACCEPTED_LEVEL, INJECT_AGAIN, INJECT_SOFT, KIND_ACCEPTED, KIND_ACK, KIND_EOI, KIND_EXCEPTION,
+        KIND_GSI, KIND_INJECTED, KIND_IOAPIC, KIND_IOAPIC_AGAIN, KIND_IPI, KIND_MSI, KIND_PIC, KIND_POSTED,
+        KIND_PV_EOI, KIND_ROUTE, KIND_SMM, LINE_COALESCED, LINE_MASKED, ROUTE_SET,
+    },
+    rows::RowKey,
+};
+
+use super::{
+    exits::rows::Code,
+    noun::{Build, Noun, Numbers, column},
+};
+use crate::{
+    bpf::{
+        event::{Event as Tracepoint, irq},
+        hook::Hook,
+        rows::RowStats,
+    },
+    host::{SysRoot, virtual_apic},
+    model::{Cell, Column, Row, Unit},
+};
+
+/// The noun.
+pub static NOUN: Noun = Noun {
+    name: "irq",
+    counting: ("interrupt event", "interrupt events"),
+    hooks: HOOKS,
+    maps: &[],
+    columns: &COLUMNS,
+    sort: "count",
+    mode: 0,
+    row_bits: 8,
+    counters: 0,
+    build: Some(Build { is_event, rows, notes: Some(notes) }),
+};
+
+const HOOKS: &[Hook] = &[
+    Hook::Event(&irq::INJECTED),
+    Hook::Event(&irq::EXCEPTION),
+    Hook::Event(&irq::EOI),
+    Hook::Event(&irq::PV_EOI),
+    Hook::Event(&irq::IPI),
+    Hook::Event(&irq::ACCEPTED),
+    Hook::Event(&irq::POSTED),
+    Hook::Event(&irq::MSI),
+    Hook::Event(&irq::IOAPIC),
+    Hook::Event(&irq::IOAPIC_AGAIN),
+    Hook::Event(&irq::PIC),
+    Hook::Event(&irq::GSI),
+    Hook::Event(&irq::ACK),
+    Hook::Event(&irq::SMM),
+    Hook::Event(&irq::ENTER_SMM),
+    Hook::Event(&irq::ROUTE),
+    Hook::VcpuDestroy,
+];
+
+/// The columns, in the order of [`row`]'s cells.
+pub static COLUMNS: [Column; 14] = [
+    column("event", "EVENT", Unit::Text, Some(0)),
+    column("vector", "VECTOR", Unit::Text, Some(0)),
+    column("what", "WHAT", Unit::Text, Some(1)),
+    column("count", "COUNT", Unit::Count, Some(0)),
+    column("rate", "/s", Unit::PerSecond, Some(0)),
+    column("share", "SHARE", Unit::Share, Some(4)),
+    column("elsewhere", "ELSEWHERE", Unit::Count, Some(2)),
+    column("delivery", "DELIVERY", Unit::Text, None),
+    column("trigger", "TRIGGER", Unit::Text, None),
+    column("destination", "DESTINATION", Unit::Count, None),
+    column("destination_mode", "DESTINATION MODE", Unit::Text, None),
+    column("line", "LINE", Unit::Count, None),
+    column("flags", "FLAGS", Unit::Text, None),
+    column("tracepoint", "TRACEPOINT", Unit::Text, None),
+];
+
+fn is_event(_: RowKey) -> bool {
+    true
+}
+
+fn rows(numbers: &Numbers<'_>) -> Vec<Row> {
+    let mut rows: Vec<Row> =
+        numbers.slice.rows.iter().map(|(key, stats)| row(numbers, &Event::of(*key), stats)).collect();
+    if numbers.slice.other > 0 {
+        let other = Event { name: "(others)", ..Event::default() };
+        let stats = RowStats { count: numbers.slice.other, ..RowStats::default() };
+        let mut row = row(numbers, &other, &stats);
+        // Where they came is not kept of these.
+        row.cells[ELSEWHERE] = Cell::Unknown;
+        rows.push(row);
+    }
+    rows
+}
+
+/// Position of the column `elsewhere`.
+const ELSEWHERE: usize = 6;
+
+fn row(numbers: &Numbers<'_>, event: &Event, stats: &RowStats) -> Row {
+    let text = |text: Option<&str>| text.map_or(Cell::Unknown, |text| Cell::Text(text.to_owned()));
+    let number = |number: Option<u64>| number.map_or(Cell::Unknown, Cell::Number);
+    let what = event.what();
+    Row {
+        cells: vec![
+            Cell::Text(event.name.to_owned()),
+            event.vector.map_or(Cell::Unknown, |vector| Cell::Text(format!("{vector:#04x}"))),
+            text(Some(what.as_str()).filter(|what| !what.is_empty())),
+            Cell::Number(stats.count),
+            numbers.rate(stats.count),
+            numbers.share(stats.count),
+            Cell::Number(stats.extra),
+            text(event.delivery),
+            text(event.trigger),
+            number(event.destination),
+            text(event.destination_mode),
+            number(event.line),
+            Cell::List(event.flags.iter().map(|flag| (*flag).to_owned()).collect()),
+            text(event.tracepoint),
+        ],
+        waiting: false,
+        detail: None,
+    }
+}
+
+/// A row's key in words.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Event {
+    name: &'static str,
+    tracepoint: Option<&'static str>,
+    vector: Option<u64>,
+    /// What it is besides, or instead of, a vector.
+    subject: Option<String>,
+    delivery: Option<&'static str>,
+    trigger: Option<&'static str>,
+    destination: Option<u64>,
+    destination_mode: Option<&'static str>,
+    line: Option<u64>,
+    flags: Vec<&'static str>,
+}
+
+impl Event {
+    fn of(key: RowKey) -> Self {
+        let (a, detail) = (key.a, key.detail());
+        let vector = Some(a & 0xff);
+        let inject = [(INJECT_SOFT, "soft"), (INJECT_AGAIN, "again")];
+        let line = [(LINE_COALESCED, "coalesced"), (LINE_MASKED, "masked")];
+        let event = |name, of: &Tracepoint| Self { name, tracepoint: Some(of.name), ..Self::default() };
+        match key.kind() {
+            KIND_INJECTED => {
+                Self { vector, flags: flags(detail, &inject), ..event("injected", &irq::INJECTED) }
+            }
+            KIND_EXCEPTION => Self {
+                vector,
+                subject: exception(a & 0xff).map(str::to_owned),
+                flags: flags(detail, &inject),
+                ..event("exception", &irq::EXCEPTION)
+            },
+            KIND_EOI => Self { vector, ..event("eoi", &irq::EOI) },
+            KIND_PV_EOI => Self { vector, ..event("pv-eoi", &irq::PV_EOI) },
+            KIND_IPI => {
+                let to = shorthand(a).map_or(Some(a >> 32), |_| None);
+                let mode = if to.is_some() { Some(destination_mode(a >> 11 & 1)) } else { None };
+                Self {
+                    subject: shorthand(a).map(str::to_owned),
+                    destination: to,
+                    destination_mode: mode,
+                    ..event("ipi", &irq::IPI)
+                }
+                .delivered(a)
+            }
+            kind @ (KIND_ACCEPTED | KIND_POSTED) => {
+                let named = if kind == KIND_ACCEPTED {
+                    event("accepted", &irq::ACCEPTED)
+                } else {
+                    event("posted", &irq::POSTED)
+                };
+                Self {
+                    trigger: Some(if a & ACCEPTED_LEVEL != 0 { "level" } else { "edge" }),
+                    destination: Some(a >> 32),
+                    ..named
+                }
+                .delivered_as(a)
+            }
+            // Intel SDM volume 3, 12.11.1; the upper half has the rest of a destination that takes more than 8 bits
+            // (KVM_X2APIC_API_USE_32BIT_IDS, Documentation/virt/kvm/api.rst).
+            KIND_MSI => Self {
+                destination: Some((a >> 32 & 0xffff_ff00) | (a >> 12 & 0xff)),
+                destination_mode: Some(destination_mode(a >> 2 & 1)),
+                ..event("msi", &irq::MSI)
+            }
+            .delivered(detail),
+            kind @ (KIND_IOAPIC | KIND_IOAPIC_AGAIN) => {
+                let named = if kind == KIND_IOAPIC {
+                    event("ioapic", &irq::IOAPIC)
+                } else {
+                    event("ioapic-late", &irq::IOAPIC_AGAIN)
+                };
+                let pin = (kind == KIND_IOAPIC).then_some(detail & 0xff);
+                let mut flags = flags(detail, &line);
+                if a >> 16 & 1 != 0 {
+                    flags.push("masked");
+                }
+                Self {
+                    subject: pin.map(|pin| format!("pin {pin}")),
+                    line: pin,
+                    destination: Some(a >> 56),
+                    destination_mode: Some(destination_mode(a >> 11 & 1)),
+                    flags,
+                    ..named
+                }
+                .delivered(a)
+            }
+            KIND_PIC => Self {
+                subject: Some(format!("IRQ {a}")),
+                line: Some(a),
+                flags: flags(detail, &line),
+                ..event("pic", &irq::PIC)
+            },
+            KIND_GSI => Self {
+                subject: Some(format!(
+                    "GSI {a} {}{}",
+                    if detail & 1 != 0 { "up" } else { "down" },
+                    source(detail >> 8)
+                )),
+                line: Some(a),
+                flags: vec![if detail & 1 != 0 { "up" } else { "down" }],
+                ..event("gsi", &irq::GSI)
+            },
+            KIND_ACK => Self {
+                subject: Some(match detail {
+                    0 => format!("PIC IRQ {a}"),
+                    1 => format!("PIC IRQ {}", a + 8),
+                    2 => format!("I/O APIC pin {a}"),
+                    other => format!("controller {other} pin {a}"),
+                }),
+                line: Some(if detail == 1 { a + 8 } else { a }),
+                ..event("ack", &irq::ACK)
+            },
+            KIND_SMM => Self {
+                subject: Some(if a != 0 { "enters SMM" } else { "leaves SMM" }.to_owned()),
+                ..event("smm", &irq::SMM)
+            },
+            KIND_ROUTE => Self {
+                vector: Some(detail & 0xff),
+                subject: Some(format!("host IRQ {} as GSI {}", a >> 32, a & 0xffff_ffff)),
+                line: Some(a & 0xffff_ffff),
+                flags: vec![if detail & ROUTE_SET != 0 { "posted" } else { "not posted" }],
+                ..event("route", &irq::ROUTE)
+            },
+            _ => Self { name: "unknown", subject: Some(format!("{:#x}:{a:#x}", key.b)), ..Self::default() },
+        }
+    }
+
+    /// With what the low half of an ICR, the data of an MSI and the low half of a redirection entry have in common (Intel
+    /// SDM volume 3, 12.6.1 and 12.11.2; 82093AA data sheet, 3.2.4).
+    fn delivered(self, low: u64) -> Self {
+        let trigger = Some(if low >> 15 & 1 != 0 { "level" } else { "edge" });
+        Self { trigger, ..self.delivered_as(low) }
+    }
+
+    /// With the delivery mode in bits 10:8 and, where it has one, the vector in bits 7:0.
+    fn delivered_as(self, low: u64) -> Self {
+        let (mode, vector) = (low >> 8 & 7, low & 0xff);
+        // NMI, SMI, INIT and ExtINT have none; a start-up IPI has the page where the processor begins.
+        let has_vector = matches!(mode, 0 | 1 | 3 | 6);
+        Self { delivery: Some(DELIVERY[mode as usize]), vector: has_vector.then_some(vector), ..self }
+    }
+
+    /// For people: what is unusual, and where it goes.
+    fn what(&self) -> String {
+        let mut parts: Vec<String> = self.subject.iter().cloned().collect();
+        parts.extend(self.delivery.filter(|mode| *mode != DELIVERY[0]).map(str::to_owned));
+        parts.extend(self.trigger.filter(|trigger| *trigger == "level").map(str::to_owned));
+        if let Some(to) = self.destination {
+            let mode = self.destination_mode.filter(|mode| *mode == LOGICAL);
+            parts.push(match mode {
+                Some(mode) => format!("to {mode} {to:#x}"),
+                None => format!("to {to}"),
+            });
+        }
+        parts.extend(
+            self.flags.iter().filter(|flag| !matches!(**flag, "up" | "down")).map(|flag| (*flag).to_owned()),
+        );
+        parts.join(", ")
+    }
+}
+
+/// Delivery modes, Intel SDM volume 3, 12.6.1.
+const DELIVERY: [&str; 8] =
+    ["fixed", "lowest priority", "SMI", "reserved", "NMI", "INIT", "start-up", "ExtINT"];
+
+const LOGICAL: &str = "logical";
+
+fn destination_mode(bit: u64) -> &'static str {
+    if bit == 0 { "physical" } else { LOGICAL }
+}
+
+/// Destinations that an ICR has instead of a number, bits 19:18.
+fn shorthand(icr: u64) -> Option<&'static str> {
+    [None, Some("to itself"), Some("to all"), Some("to all others")][(icr >> 18 & 3) as usize]
+}
+
+/// Who drives a line, where it is not the VMM or an eventfd of its (include/linux/kvm_host.h).
+fn source(id: u64) -> String {
+    match id {
+        0 => String::new(),
+        1 => " (resampled)".to_owned(),
+        2 => " (PIT)".to_owned(),
+        other => format!(" (source {other})"),
+    }
+}
+
+/// Exceptions by vector, Intel SDM volume 3, table 7-1; AMD APM volume 2, table 8-1.
+fn exception(vector: u64) -> Option<&'static str> {
+    const NAMES: [&str; 32] = [
+        "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "", "#TS", "#NP", "#SS", "#GP", "#PF",
+        "", "#MF", "#AC", "#MC", "#XF", "#VE", "#CP", "", "", "", "", "", "", "#HV", "#VC", "#SX", "",
+    ];
+    NAMES.get(usize::try_from(vector).ok()?).copied().filter(|name| !name.is_empty())
+}
+
+fn flags(detail: u64, names: &[(u64, &'static str)]) -> Vec<&'static str> {
+    names.iter().filter(|(bit, _)| detail & bit != 0).map(|(_, name)| *name).collect()
+}
+
+/// What this host's processor does with interrupts without KVM.
+fn notes(_: &Numbers<'_>, _: &[(Code, u64)]) -> Vec<String> {
+    let hidden = virtual_apic::hidden(&SysRoot::default());
+    let sentence = |hidden: &virtual_apic::Hidden| {
+        format!("{} ({}) is on: no event tells of {}", hidden.feature, hidden.parameter, hidden.what)
+    };
+    hidden.iter().map(sentence).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use kvm_utils_common::{
+        irq::{accepted, gsi},
+        rows::RowNoun,
+    };
+
+    use super::*;
+    use crate::bpf::rows::Slice;
+
+    fn event(kind: u8, detail: u64, a: u64) -> Event {
+        Event::of(RowKey::new(RowNoun::Irq, kind, detail, a))
+    }
+
+    #[test]
+    fn messages_say_where_they_go() {
+        // Fixed, edge, physical, from a lab run.
+        let ipi = event(KIND_IPI, 0, 1 << 32 | 1 << 14 | 0xfd);
+        assert_eq!((ipi.vector, ipi.what()), (Some(0xfd), "to 1".to_owned()));
+        let all = event(KIND_IPI, 0, 0xff << 32 | 3 << 18 | 0xfb);
+        assert_eq!((all.destination, all.what()), (None, "to all others".to_owned()));
+        let nmi = event(KIND_IPI, 0, 2 << 32 | 4 << 8);
+        assert_eq!((nmi.vector, nmi.what()), (None, "NMI, to 2".to_owned()));
+        let start = event(KIND_IPI, 0, 1 << 32 | 6 << 8 | 0x9a);
+        assert_eq!((start.vector, start.what()), (Some(0x9a), "start-up, to 1".to_owned()));
+
+        let msi = event(KIND_MSI, 0x41, 0xfee0_1000);
+        assert_eq!((msi.vector, msi.destination, msi.trigger), (Some(0x41), Some(1), Some("edge")));
+        assert_eq!(msi.delivery, Some("fixed"));
+        let far = event(KIND_MSI, 0x123, 0x0000_0100_feef_f004);
+        assert_eq!((far.vector, far.what()), (Some(0x23), "lowest priority, to logical 0x1ff".to_owned()));
+
+        let ioapic = event(KIND_IOAPIC, 4, 1 << 56 | 1 << 15 | 1 << 16 | 0x24);
+        assert_eq!((ioapic.line, ioapic.what()), (Some(4), "pin 4, level, to 1, masked".to_owned()));
+        let taken = event(KIND_ACCEPTED, 0, accepted(3, 0, 1, 0xec));
+        assert_eq!((taken.vector, taken.what()), (Some(0xec), "level, to 3".to_owned()));
+    }
+
+    #[test]
+    fn lines_say_which_and_how() {
+        assert_eq!(event(KIND_GSI, gsi(1, 0), 4).what(), "GSI 4 up");
+        assert_eq!(event(KIND_GSI, gsi(0, 2), 0).what(), "GSI 0 down (PIT)");
+        assert_eq!(event(KIND_PIC, LINE_MASKED, 12).what(), "IRQ 12, masked");
+        assert_eq!(event(KIND_ACK, 1, 3).what(), "PIC IRQ 11");
+        assert_eq!(event(KIND_ACK, 2, 16).what(), "I/O APIC pin 16");
+        assert_eq!(
+            event(KIND_ROUTE, ROUTE_SET | 0x31, 77 << 32 | 24).what(),
+            "host IRQ 77 as GSI 24, posted"
+        );
+        let fault = event(KIND_EXCEPTION, INJECT_AGAIN, 14);
+        assert_eq!((fault.vector, fault.what()), (Some(14), "#PF, again".to_owned()));
+        // What is not known is shown as it is.
+        assert_eq!(event(200, 0, 0x77).what(), "0x7c8000000000000:0x77");
+    }
+
+    #[test]
+    fn rows_have_a_cell_for_each_column_and_say_how_many_came_elsewhere() {
+        let key = RowKey::new(RowNoun::Irq, KIND_MSI, 0x41, 0xfee0_0000);
+        let stats = RowStats { count: 1009, extra: 1000, ..RowStats::default() };
+        let slice = Slice { rows: BTreeMap::from([(key, stats)]), other: 3, ..Slice::default() };
+        let events = NOUN.build.unwrap().events(&slice);
+        let numbers = Numbers {
+            slice: &slice,
+            events,
+            interval: Duration::from_secs(2),
+            wall_ns: 0,
+            isa: None,
+            vcpus: &[0],
+            vcpu: None,
+        };
+        let rows = rows(&numbers);
+        assert_eq!(events, 1012);
+        assert!(rows.iter().all(|row| row.cells.len() == COLUMNS.len()));
+        assert_eq!(COLUMNS[ELSEWHERE].id, "elsewhere");
+        assert_eq!(
+            (&rows[0].cells[3], &rows[0].cells[ELSEWHERE]),
+            (&Cell::Number(1009), &Cell::Number(1000))
+        );
+        assert_eq!((&rows[1].cells[3], &rows[1].cells[ELSEWHERE]), (&Cell::Number(3), &Cell::Unknown));
+    }
+}
