@@ -17,8 +17,12 @@ pub mod mode {
     pub const BY_THREAD: u32 = 1 << 5;
     /// Which vCPU a thread runs is kept in `THREADS`, at each entry.
     pub const LEARN_THREADS: u32 = 1 << 6;
+    /// Nobody tells when a vCPU known by its address ends: its process is compared, too.
+    pub const CHECK_TGID: u32 = 1 << 7;
     /// The noun msr leaves out reads.
     pub const WRITES_ONLY: u32 = 1 << 8;
+    /// The noun msr counts only commands to the x2APIC's ICR, by what they say.
+    pub const IPIS_ONLY: u32 = 1 << 10;
     /// The noun io times its events by the exits they belong to.
     pub const IO_TIMES: u32 = 1 << 9;
 }

@@ -2,7 +2,8 @@
 
 /// Kind: accesses. [`crate::rows::RowKey::a`] is the register's index, the detail is made of the `DETAIL_*` bits.
 pub const KIND_ACCESS: u8 = 0;
-/// Kind: commands written to the x2APIC's ICR. `a` is the command without [`ICR_BUSY`].
+/// Kind: commands written to the x2APIC's ICR. `a` is the command without [`ICR_BUSY`], the detail is the sender's vCPU id
+/// plus 1, or 0 where that is not known.
 pub const KIND_ICR: u8 = 1;
 /// Kind: writes that reach the vendor's function (`vmx_set_msr`, `svm_set_msr`), by index and detail as accesses.
 pub const KIND_VENDOR: u8 = 2;
@@ -24,9 +25,9 @@ pub const X2APIC_ICR: u64 = 0x830;
 pub const ICR_BUSY: u64 = 1 << 12;
 
 /// Whether a TSC scaling ratio is 1: it has 32 bits after the point on AMD and 48 on Intel (`tsc_scaling_ratio_frac_bits`,
-/// arch/x86/kvm/{svm/svm,vmx/vmx}.c), and is 0 where there is no scaling.
+/// arch/x86/kvm/{svm/svm,vmx/vmx}.c), none where the processor cannot scale, and is 0 where KVM keeps none.
 #[inline(always)]
 #[must_use]
 pub const fn is_unscaled(ratio: u64) -> bool {
-    matches!(ratio, 0 | 0x1_0000_0000 | 0x1_0000_0000_0000)
+    matches!(ratio, 0 | 1 | 0x1_0000_0000 | 0x1_0000_0000_0000)
 }

@@ -51,6 +51,11 @@ globals! {
     /// `kvm_vcpu.arch.l1_tsc_scaling_ratio`.
     VCPU_TSC_RATIO: u32 = NONE;
 
+    /// `msr_data.index`.
+    MSR_DATA_INDEX: u32 = NONE;
+    /// `msr_data.host_initiated`.
+    MSR_DATA_HOST: u32 = NONE;
+
     /// A vCPU's table has `1 << ROW_BITS` rows.
     ROW_BITS: u32 = 0;
     /// Classic kvm_msr: descriptors of write, ecx, data, exception (`kvm_utils_common::event`).

@@ -15,7 +15,7 @@ use aya_ebpf::{
 use kvm_utils_common::{
     config::{
         NONE, Trouble,
-        mode::{BY_THREAD, FILTER_TGIDS, FILTER_VCPU_IDS},
+        mode::{BY_THREAD, CHECK_TGID, FILTER_TGIDS, FILTER_VCPU_IDS},
     },
     irq::PREEMPT_INTERRUPT,
     rows::INTERRUPTS,
@@ -178,8 +178,16 @@ pub fn current() -> Current {
         };
     }
     let Some(vcpu) = loaded() else { return Current::crowd() };
+    of(vcpu)
+}
+
+/// A vCPU known by its `struct kvm_vcpu`.
+#[inline(always)]
+pub fn of(vcpu: u64) -> Current {
     let who = Who::by_address(vcpu, 0);
-    if let Some(record) = cached(who) {
+    if let Some(record) = cached(who)
+        && (globals::MODE.load() & CHECK_TGID == 0 || record.tgid == current_tgid())
+    {
         return Current::of(record);
     }
     match place(who) {
@@ -279,7 +287,7 @@ fn resolve(key: u64, vcpu: u64, vcpu_id: u32, isa: u32, home: u64) -> u32 {
     // SAFETY: the value is copied at once; entries are inserted and removed whole.
     let known = unsafe { SLOTS.get(key) }.copied();
     let index = match known {
-        Some(slot) if vcpu != 0 || slot.tgid == tgid => slot.index,
+        Some(slot) if slot.tgid == tgid || vcpu != 0 && globals::MODE.load() & CHECK_TGID == 0 => slot.index,
         Some(stale) => {
             // The thread's number has passed to another process since.
             if stale.index != IGNORED_SLOT {

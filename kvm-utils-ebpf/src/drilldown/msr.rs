@@ -2,10 +2,13 @@
 
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel};
 use kvm_utils_common::{
-    config::{NONE, mode::WRITES_ONLY},
+    config::{
+        NONE,
+        mode::{IPIS_ONLY, WRITES_ONLY},
+    },
     msr::{
-        DETAIL_FAULT, DETAIL_WRITE, IA32_TSC_DEADLINE, ICR_BUSY, KIND_ACCESS, KIND_ICR, X2APIC_ICR,
-        is_unscaled,
+        DETAIL_FAULT, DETAIL_HOST, DETAIL_WRITE, IA32_TSC_DEADLINE, ICR_BUSY, KIND_ACCESS, KIND_ICR,
+        X2APIC_ICR, is_unscaled,
     },
     numbers::deadline::{
         AHEAD, ARMED, CANCELLED, PAST, REARMED, STATE_ARMED, STATE_OFFSET, STATE_OFFSET_KNOWN, UNKNOWN,
@@ -19,7 +22,14 @@ use crate::{globals, hook::event::Fields, numbers, rows, vcpu};
 /// The tracepoint kvm_msr: (write, ecx, data, exception).
 #[inline(always)]
 pub fn record([write, index, data, exception]: Fields) {
-    if write == 0 && globals::MODE.load() & WRITES_ONLY != 0 {
+    let mode = globals::MODE.load();
+    if mode & IPIS_ONLY != 0 {
+        if write != 0 && exception == 0 && index == X2APIC_ICR {
+            record_ipi(data);
+        }
+        return;
+    }
+    if write == 0 && mode & WRITES_ONLY != 0 {
         return;
     }
     let mut current = vcpu::current();
@@ -28,13 +38,30 @@ pub fn record([write, index, data, exception]: Fields) {
     if write == 0 || exception != 0 {
         return;
     }
-    if index == IA32_TSC_DEADLINE {
-        if let Some(record) = &current.record {
-            arm(record, data);
-        }
-    } else if index == X2APIC_ICR {
-        rows::count(&mut current, RowKey::new(RowNoun::Msr, KIND_ICR, 0, data & !ICR_BUSY), 0);
+    if index == IA32_TSC_DEADLINE
+        && let Some(record) = &current.record
+    {
+        arm(record, data);
     }
+}
+
+/// The guest writes a command to its x2APIC.
+#[inline(always)]
+fn record_ipi(command: u64) {
+    let mut current = vcpu::current();
+    let sender = match &current.record {
+        Some(record) => u64::from(record.vcpu_id.wrapping_add(1)),
+        None => 0,
+    };
+    rows::count(&mut current, RowKey::new(RowNoun::Msr, KIND_ICR, sender, command & !ICR_BUSY), 0);
+}
+
+/// A function that writes registers of the `struct kvm_vcpu` at `vcpu` was called, for the guest or for the VMM.
+#[inline(always)]
+pub fn record_set(vcpu: u64, kind: u8, index: u64, host: bool) {
+    let mut current = vcpu::of(vcpu);
+    let detail = DETAIL_WRITE | if host { DETAIL_HOST } else { 0 };
+    rows::count(&mut current, RowKey::new(RowNoun::Msr, kind, detail, index), 0);
 }
 
 /// The guest writes its deadline.
@@ -56,7 +83,7 @@ fn arm(record: &VcpuRecord, deadline: u64) {
     // SAFETY: a helper without preconditions.
     let now = numbers::tsc(unsafe { bpf_ktime_get_ns() });
     let (Some(offset), Some((tsc, clock))) = (offset, now) else {
-        numbers.counters[UNKNOWN] += 1;
+        numbers.counters[UNKNOWN] += u64::from(deadline != 0);
         return;
     };
     let guest = tsc.wrapping_add(offset);

@@ -9,6 +9,7 @@ mod irq;
 mod kvm_entry;
 mod kvm_exit;
 mod kvm_msr;
+mod set_msr;
 mod vcpu_destroy;
 
 /// What the program of a classic tracepoint returns: with 0 the kernel would keep the event from everybody else who

@@ -77,19 +77,21 @@ impl Tracer {
 
     /// Starts it without waiting.
     pub fn spawn(context: &Context, source: Source, options: &[&str]) -> Result<Self> {
-        Self::spawn_noun(context, "exits", source, options)
+        Self::spawn_noun(context, "exits", &[&["--source", source.option()], options].concat())
     }
 
     /// Starts a drill-down with a summary in JSON and waits until it counts.
     pub fn start_noun(context: &Context, noun: &str, source: Source, options: &[&str]) -> Result<Self> {
-        let mut tracer = Self::spawn_noun(context, noun, source, options)?;
+        let options = [&["--source", source.option()], options].concat();
+        let mut tracer = Self::spawn_noun(context, noun, &options)?;
         tracer.await_line("attached (")?;
         Ok(tracer)
     }
 
-    fn spawn_noun(context: &Context, noun: &str, source: Source, options: &[&str]) -> Result<Self> {
+    /// Starts a drill-down without waiting.
+    pub fn spawn_noun(context: &Context, noun: &str, options: &[&str]) -> Result<Self> {
         let mut command = command(context)?;
-        command.args([noun, "-o", "json", "--summary", "--source", source.option()]).args(options);
+        command.args([noun, "-o", "json", "--summary"]).args(options);
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -30,6 +30,12 @@ impl TscClock {
         Self { first: now() }
     }
 
+    /// Waits until the rate can be known.
+    pub fn settle(&self) {
+        let known = LEAST_BASE_NS.saturating_sub(monotonic_ns().saturating_sub(self.first.ns));
+        std::thread::sleep(std::time::Duration::from_nanos(known));
+    }
+
     /// Tells the programs, once the rate is known. To be called at least every few seconds.
     pub fn tell(&self, clock: &Mapped<Clock>) {
         let now = now();

@@ -5,6 +5,22 @@ use super::{
     object::program,
 };
 
+/// A function of KVM, known by its address of the vCPU: only with raw tracepoints' identity.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Function {
+    /// Its kprobe.
+    pub programs: [&'static str; 1],
+    /// What it is called, in one vendor's module or the other's; the first that the kernel has is taken.
+    pub symbols: &'static [&'static str],
+}
+
+/// Where writes to registers go that no fast path takes, and those of the VMM.
+pub static SET_MSR_VENDOR: Function =
+    Function { programs: ["set_msr_vendor"], symbols: &["vmx_set_msr", "svm_set_msr"] };
+/// Where those go that are the same for both vendors.
+pub static SET_MSR_COMMON: Function =
+    Function { programs: ["set_msr_common"], symbols: &["kvm_set_msr_common"] };
+
 /// A place in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hook {
@@ -16,6 +32,8 @@ pub enum Hook {
     VcpuDestroy,
     /// A tracepoint that says nothing of the vCPU.
     Event(&'static Event),
+    /// A function of KVM.
+    Function(&'static Function),
 }
 
 impl Hook {
@@ -41,6 +59,8 @@ impl Hook {
         Self::Event(&irq::SMM),
         Self::Event(&irq::ENTER_SMM),
         Self::Event(&irq::ROUTE),
+        Self::Function(&SET_MSR_VENDOR),
+        Self::Function(&SET_MSR_COMMON),
     ];
 
     /// The programs that can be attached there; which of them depends on the source.
@@ -51,6 +71,7 @@ impl Hook {
             Self::KvmEntry => &[program::KVM_ENTRY_RAW, program::KVM_ENTRY_TP],
             Self::VcpuDestroy => &[program::VCPU_DESTROY],
             Self::Event(event) => &event.programs,
+            Self::Function(function) => &function.programs,
         }
     }
 }

@@ -27,6 +27,19 @@ pub enum SourceChoice {
     Tracepoint,
 }
 
+/// What `--source` of msr and wrmsr says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MsrSourceChoice {
+    /// The tracepoint kvm_msr: raw where BTF tells the offsets, else classic
+    Auto,
+    /// The raw tracepoint or nothing
+    Raw,
+    /// The classic tracepoint
+    Tracepoint,
+    /// The tracepoint, and beside it kprobes on KVM's functions: which writes were the VMM's or took the fast path
+    Kprobe,
+}
+
 /// Names and values of the programs' globals; see kvm-utils-ebpf/src/globals.rs.
 pub type Globals = Vec<(&'static str, u32)>;
 
@@ -179,7 +192,11 @@ fn kvm_events() -> Result<std::path::PathBuf, SourceError> {
 }
 
 fn raw(files: &BtfFiles, hooks: &[Hook]) -> Result<Resolved, LayoutError> {
-    let layout = ExitLayout::find(files)?;
+    let layout = if hooks.contains(&Hook::KvmExit) {
+        ExitLayout::find(files)?
+    } else {
+        ExitLayout::without_reasons(files)?
+    };
     let unknown = |event| LayoutError::UnknownPrototype { event, arguments: Vec::new() };
     // The forms that the programs can read; see kvm-utils-ebpf/src/hook.
     let by_value = match (layout.exit.reason, layout.exit.vcpu, layout.exit.isa) {
@@ -204,8 +221,13 @@ fn raw(files: &BtfFiles, hooks: &[Hook]) -> Result<Resolved, LayoutError> {
         globals.push(("SVM_VMCB", vmcb));
         globals.push(("VMCB_EXIT_CODE", exit_code));
     }
-    if hooks.iter().any(|hook| matches!(hook, Hook::Event(_))) {
+    if hooks.iter().any(|hook| matches!(hook, Hook::Event(_) | Hook::Function(_))) {
         let thread = ThreadLayout::find(files)?;
+        if let Some((index, host)) = thread.msr_data {
+            globals.extend([("MSR_DATA_INDEX", index), ("MSR_DATA_HOST", host)]);
+        } else if hooks.iter().any(|hook| matches!(hook, Hook::Function(_))) {
+            return Err(LayoutError::NoBtf { path: format!("{SYS_KERNEL_BTF}/kvm (struct msr_data)") });
+        }
         globals.extend([
             ("TASK_NOTIFIERS", thread.task_notifiers),
             ("VCPU_NOTIFIER", thread.vcpu_notifier),

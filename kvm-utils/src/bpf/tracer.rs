@@ -23,6 +23,7 @@ use super::{
     cause::cause,
     clock::TscClock,
     event::{Event, How},
+    hook::Function,
     layout::PreemptCount,
     mapped::Mapped,
     object::{OBJECT, VCPU_DESTROY_SYMBOL, program},
@@ -67,6 +68,10 @@ pub struct Settings {
     pub events: Events,
     /// How the programs tell that they run in an interrupt.
     pub preempt_count: Option<PreemptCount>,
+    /// Whether the kernel is to tell when it destroys a vCPU, where vCPUs are known by their address.
+    pub destroy_hook: bool,
+    /// Functions, likewise.
+    pub functions: Vec<&'static Function>,
     /// Each vCPU's table has room for two to the power of this many keys, at most [`MOST_ROW_BITS`].
     pub row_bits: u32,
     /// Counters at fixed places that the drill-down has per vCPU (`kvm_utils_common::numbers`).
@@ -144,6 +149,7 @@ pub enum TracerError {
 pub struct Tracer {
     ebpf: Ebpf,
     source: Source,
+    tells_of_ends: bool,
     records: Mapped<VcpuRecord>,
     trouble: Mapped<u64>,
     rows: Mapped<RowCell>,
@@ -175,13 +181,17 @@ impl Tracer {
         let rows = mapped(&ebpf, "ROWS", sizes.rows)?;
         let numbers = mapped(&ebpf, "NUMBERS", sizes.numbers)?;
         let clock = mapped(&ebpf, "CLOCK", 1)?;
+        if settings.counters > 0 {
+            tsc.settle();
+            tsc.tell(&clock);
+        }
         fill_filters(&mut ebpf, settings)?;
         let mut free = queue(&mut ebpf)?;
         for slot in 1..slots {
             free.push(slot, 0).map_err(|e| map_error("FREE_VCPUS", e))?;
         }
         let raw = settings.source == Source::Raw;
-        if raw {
+        if raw && settings.destroy_hook {
             // First, or a vCPU could be gone before anybody is told.
             attach_destroy(&mut ebpf)?;
         }
@@ -195,6 +205,9 @@ impl Tracer {
         }
         // Events before exits, so that no exit is seen without what it turns out to be.
         before_counting();
+        for function in &settings.functions {
+            attach_function(&mut ebpf, function)?;
+        }
         for (event, how, _) in &settings.events {
             attach_event(&mut ebpf, event, *how)?;
         }
@@ -208,6 +221,7 @@ impl Tracer {
         Ok(Self {
             ebpf,
             source: settings.source,
+            tells_of_ends: raw && settings.destroy_hook,
             records,
             trouble,
             rows,
@@ -229,7 +243,7 @@ impl Tracer {
     /// Whether the kernel tells when it destroys a vCPU.
     #[must_use]
     pub fn tells_of_ends(&self) -> bool {
-        self.source == Source::Raw
+        self.tells_of_ends
     }
 
     /// Copies all counters.
@@ -297,6 +311,20 @@ impl Tracer {
         let map = self.ebpf.map("CROWDS").ok_or(TracerError::Object("map CROWDS"))?;
         let names: HashMap<_, u32, [u8; 16]> = HashMap::try_from(map).map_err(|e| map_error("CROWDS", e))?;
         Ok(names.get(&tgid, 0).ok())
+    }
+
+    /// Tells the programs what KVM adds to the host's TSC for the vCPU of record `slot`, where they cannot read it.
+    pub fn tell_tsc_offset(&self, slot: u32, offset: u64) {
+        use kvm_utils_common::numbers::deadline::{STATE_OFFSET, STATE_OFFSET_KNOWN};
+        if let Some(numbers) = self.numbers.get(slot) {
+            // SAFETY: aligned words of a live mapping that the programs only read; the offset is there before it is
+            // known to be.
+            unsafe {
+                let state = (&raw mut (*numbers).state).cast::<u64>();
+                state.add(STATE_OFFSET).write_volatile(offset);
+                state.add(STATE_OFFSET_KNOWN).write_volatile(1);
+            }
+        }
     }
 
     /// Keeps what the programs know of time right. To be called a few times a second.
@@ -517,6 +545,7 @@ fn load(settings: &Settings) -> Result<Ebpf, TracerError> {
     for (bit, on) in [
         (mode::FILTER_TGIDS, !settings.tgids.is_empty()),
         (mode::FILTER_VCPU_IDS, !settings.vcpu_ids.is_empty()),
+        (mode::CHECK_TGID, !settings.destroy_hook),
     ] {
         mode |= if on { bit } else { 0 };
     }
@@ -597,6 +626,22 @@ fn attach_event(ebpf: &mut Ebpf, event: &'static Event, how: How) -> Result<(), 
         How::Raw => attach_raw(ebpf, raw, event.name),
         How::Classic => attach_tracepoint(ebpf, classic, event.name),
     }
+}
+
+/// Attaches to the first of the function's names that this kernel has.
+fn attach_function(ebpf: &mut Ebpf, function: &'static Function) -> Result<(), TracerError> {
+    let [name] = function.programs;
+    let program: &mut KProbe = get(ebpf, name)?;
+    program.load().map_err(|e| TracerError::Program { program: name, source: Box::new(e) })?;
+    let mut refused = None;
+    for symbol in function.symbols {
+        match program.attach(symbol, 0) {
+            Ok(_) => return Ok(()),
+            Err(e) => refused = Some((*symbol, e)),
+        }
+    }
+    let (target, source) = refused.ok_or(TracerError::Object(name))?;
+    Err(TracerError::Attach { target, source: Box::new(source) })
 }
 
 fn attach_destroy(ebpf: &mut Ebpf) -> Result<(), TracerError> {

@@ -9,9 +9,9 @@ use super::{
     trace::{self, Plan},
 };
 use crate::{
-    bpf::source::SourceChoice,
+    bpf::source::{MsrSourceChoice, SourceChoice},
     drilldown::{
-        msr::{COLUMNS, MSR, WRMSR},
+        msr::{COLUMNS, MSR, MSR_PATHS, WRMSR, WRMSR_PATHS},
         noun::Noun,
     },
 };
@@ -42,6 +42,7 @@ pub struct Args {
   kvm-utils wrmsr                      all VMs, live
   kvm-utils wrmsr --vm web-1 -d 10s    ten seconds of one VM
   kvm-utils wrmsr -p 4711 --by vcpu    each vCPU of the VM in process 4711
+  kvm-utils wrmsr --source kprobe      which took the fast path, and which the VMM made
 
 Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
 cannot do it.")]
@@ -60,7 +61,7 @@ struct Options {
     sort: String,
     /// How to learn of accesses
     #[arg(long, value_name = "SOURCE", value_enum, default_value = "auto", help_heading = TRUST)]
-    source: SourceChoice,
+    source: MsrSourceChoice,
 }
 
 /// Traces until told to stop.
@@ -69,7 +70,7 @@ struct Options {
 ///
 /// With cause and remedy.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    trace(&args.options, &MSR)
+    trace(&args.options, [&MSR, &MSR_PATHS])
 }
 
 /// Traces writes until told to stop.
@@ -78,9 +79,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 ///
 /// With cause and remedy.
 pub fn run_writes(args: &WriteArgs) -> anyhow::Result<ExitCode> {
-    trace(&args.options, &WRMSR)
+    trace(&args.options, [&WRMSR, &WRMSR_PATHS])
 }
 
-fn trace(options: &Options, noun: &'static Noun) -> anyhow::Result<ExitCode> {
-    trace::run(&options.common, &Plan { noun, sort: &options.sort, source: options.source })
+fn trace(options: &Options, [plain, with_paths]: [&'static Noun; 2]) -> anyhow::Result<ExitCode> {
+    let (noun, source) = match options.source {
+        MsrSourceChoice::Auto => (plain, SourceChoice::Auto),
+        MsrSourceChoice::Raw => (plain, SourceChoice::Raw),
+        MsrSourceChoice::Tracepoint => (plain, SourceChoice::Tracepoint),
+        // The functions know a vCPU by its address only.
+        MsrSourceChoice::Kprobe => (with_paths, SourceChoice::Raw),
+    };
+    trace::run(&options.common, &Plan { noun, sort: &options.sort, source })
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     bpf::{
         caps::{Blocker, obstacle},
-        hook::Hook,
+        hook::{Function, Hook},
         source::{self, SourceChoice},
         tracer::{Settings, TracerError},
     },
@@ -156,6 +156,17 @@ pub(super) fn start(
         Session::start(plan.noun, settings, select.clone(), incomparable.map(str::to_owned))
     };
     match begin(settings) {
+        // A drill-down that asks for no exits keeps no pending one, which a new vCPU at the same address could inherit.
+        Err(TracerError::NoDestroyHook(_))
+            if plan.source == SourceChoice::Auto && !plan.noun.hooks.contains(&Hook::KvmExit) =>
+        {
+            say(
+                "this kernel cannot tell when it destroys a vCPU (no kprobes): VMs that one process starts one after \
+                 the other may be shown as one",
+            );
+            settings.destroy_hook = false;
+            begin(settings).map_err(host_error)
+        }
         Err(error @ TracerError::NoDestroyHook(_)) if plan.source == SourceChoice::Auto => {
             say(format_args!("using classic tracepoints: {error}"));
             let classic = base_settings(plan.noun, SourceChoice::Tracepoint)?;
@@ -233,6 +244,8 @@ pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Setting
         exits: noun.hooks.contains(&Hook::KvmExit),
         events: resolved.events,
         preempt_count: resolved.preempt_count,
+        destroy_hook: true,
+        functions: functions(noun),
         row_bits: noun.row_bits,
         counters: noun.counters,
         max_vcpus: LEAST_VCPUS,
@@ -240,6 +253,14 @@ pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Setting
         vcpu_ids: Vec::new(),
         pid_namespace: (!own.is_initial()).then_some((own.dev, own.ino)),
     })
+}
+
+fn functions(noun: &Noun) -> Vec<&'static Function> {
+    let of = |hook: &Hook| match hook {
+        Hook::Function(function) => Some(*function),
+        _ => None,
+    };
+    noun.hooks.iter().filter_map(of).collect()
 }
 
 /// Says what keeps this process from tracing, and whether that is a matter of privileges.

@@ -105,14 +105,15 @@ pub fn body(parts: &Parts<'_>) -> Body {
         }
     }
     out.vms.sort_by_key(|vm| (std::cmp::Reverse(vm.events), vm.pid));
-    let mut rest: Vec<(u32, String, String, Slice)> = Vec::new();
+    let mut rest = Vec::new();
     for (tgid, slice) in crowds {
         if let Some(first) = parts.groups.vms.iter().find(|group| group.tgid == tgid) {
-            rest.push((visible(first), "(threads shared by VMs)".to_owned(), first.vmm.clone(), slice));
+            let (name, vmm) = ("(threads shared by VMs)".to_owned(), first.identity.vmm.as_str());
+            rest.push((visible(first), name, vmm, first.within(), slice));
         }
     }
-    rest.extend(strangers.into_iter().map(|(tgid, name, slice)| (tgid, name, "no VM".to_owned(), slice)));
-    for (pid, name, vmm, slice) in rest {
+    rest.extend(strangers.into_iter().map(|(tgid, name, slice)| (tgid, name, "no VM", Vec::new(), slice)));
+    for (pid, name, vmm, within, slice) in rest {
         let numbers = numbers(parts, build, &slice, 0, &[], None);
         let events = numbers.events;
         let rows = rows(parts, build, &numbers);
@@ -120,7 +121,10 @@ pub fn body(parts: &Parts<'_>) -> Body {
         out.vms.push(Vm {
             pid,
             name,
-            vmm,
+            vmm: vmm.to_owned(),
+            uuid: None,
+            id: None,
+            within,
             ended: false,
             events,
             busy_share: None,
@@ -189,10 +193,14 @@ fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) ->
         sum.add(&crowd);
     }
     let numbers = numbers(parts, build, &sum, wall_ns, &ids, None);
+    let identity = &group.identity;
     let vm = Vm {
         pid: visible(group),
-        name: group.name.clone(),
-        vmm: group.vmm.clone(),
+        name: identity.name.clone(),
+        vmm: identity.vmm.as_str().to_owned(),
+        uuid: identity.uuid.clone(),
+        id: identity.id.clone(),
+        within: group.within(),
         ended,
         events: numbers.events,
         busy_share: None,

@@ -19,6 +19,7 @@ use crate::{
         hook::Hook,
         rows::RowStats,
     },
+    decode::apic::{DeliveryMode, Icr, Msi, Shorthand, Trigger},
     host::{SysRoot, virtual_apic},
     model::{Cell, Column, Row, Unit},
 };
@@ -109,10 +110,10 @@ fn row(numbers: &Numbers<'_>, event: &Event, stats: &RowStats) -> Row {
             numbers.rate(stats.count),
             numbers.share(stats.count),
             Cell::Number(stats.extra),
-            text(event.delivery),
-            text(event.trigger),
-            number(event.destination),
-            text(event.destination_mode),
+            text(event.delivery.map(DeliveryMode::name)),
+            event.trigger.map_or(Cell::Unknown, |trigger| Cell::Text(trigger.to_string())),
+            number(event.destination.map(|to| to.id.into())),
+            text(event.destination.map(Destination::mode)),
             number(event.line),
             Cell::List(event.flags.iter().map(|flag| (*flag).to_owned()).collect()),
             text(event.tracepoint),
@@ -130,10 +131,9 @@ struct Event {
     vector: Option<u64>,
     /// What it is besides, or instead of, a vector.
     subject: Option<String>,
-    delivery: Option<&'static str>,
-    trigger: Option<&'static str>,
-    destination: Option<u64>,
-    destination_mode: Option<&'static str>,
+    delivery: Option<DeliveryMode>,
+    trigger: Option<Trigger>,
+    destination: Option<Destination>,
     line: Option<u64>,
     flags: Vec<&'static str>,
 }
@@ -158,15 +158,24 @@ impl Event {
             KIND_EOI => Self { vector, ..event("eoi", &irq::EOI) },
             KIND_PV_EOI => Self { vector, ..event("pv-eoi", &irq::PV_EOI) },
             KIND_IPI => {
-                let to = shorthand(a).map_or(Some(a >> 32), |_| None);
-                let mode = if to.is_some() { Some(destination_mode(a >> 11 & 1)) } else { None };
+                let [low, high] = halves(a);
+                let icr = Icr::from_parts(low, high);
+                let named = match icr.shorthand {
+                    Shorthand::None => None,
+                    Shorthand::Myself => Some("to itself"),
+                    Shorthand::All => Some("to all"),
+                    Shorthand::AllButSelf => Some("to all others"),
+                };
+                let to = Destination { id: icr.destination, logical: icr.logical };
+                let deassert = icr.trigger == Trigger::Level && !icr.assert;
                 Self {
-                    subject: shorthand(a).map(str::to_owned),
-                    destination: to,
-                    destination_mode: mode,
+                    subject: named.map(str::to_owned),
+                    trigger: Some(icr.trigger),
+                    destination: named.is_none().then_some(to),
+                    flags: if deassert { vec!["de-assert"] } else { Vec::new() },
                     ..event("ipi", &irq::IPI)
                 }
-                .delivered(a)
+                .delivered(icr.mode, icr.vector)
             }
             kind @ (KIND_ACCEPTED | KIND_POSTED) => {
                 let named = if kind == KIND_ACCEPTED {
@@ -174,27 +183,37 @@ impl Event {
                 } else {
                     event("posted", &irq::POSTED)
                 };
-                Self {
-                    trigger: Some(if a & ACCEPTED_LEVEL != 0 { "level" } else { "edge" }),
-                    destination: Some(a >> 32),
+                let [low, high] = halves(a);
+                let mode = DeliveryMode::from_bits(low >> 8);
+                let taken = Self {
+                    trigger: Some(if a & ACCEPTED_LEVEL != 0 { Trigger::Level } else { Trigger::Edge }),
+                    destination: Some(Destination { id: high, logical: false }),
                     ..named
+                };
+                if mode == DeliveryMode::Reserved {
+                    // KVM uses the mode itself, for KVM_HC_KICK_CPU (kvm_pv_kick_cpu_op, arch/x86/kvm/x86.c).
+                    Self { subject: Some("kick by hypercall".to_owned()), ..taken }
+                } else {
+                    taken.delivered(mode, low as u8)
                 }
-                .delivered_as(a)
             }
-            // Intel SDM volume 3, 12.11.1; the upper half has the rest of a destination that takes more than 8 bits
-            // (KVM_X2APIC_API_USE_32BIT_IDS, Documentation/virt/kvm/api.rst).
-            KIND_MSI => Self {
-                destination: Some((a >> 32 & 0xffff_ff00) | (a >> 12 & 0xff)),
-                destination_mode: Some(destination_mode(a >> 2 & 1)),
-                ..event("msi", &irq::MSI)
+            KIND_MSI => {
+                let msi = Msi::new(a, detail);
+                Self {
+                    trigger: Some(msi.trigger),
+                    destination: Some(Destination { id: msi.destination, logical: msi.logical }),
+                    ..event("msi", &irq::MSI)
+                }
+                .delivered(msi.mode, msi.vector)
             }
-            .delivered(detail),
             kind @ (KIND_IOAPIC | KIND_IOAPIC_AGAIN) => {
                 let named = if kind == KIND_IOAPIC {
                     event("ioapic", &irq::IOAPIC)
                 } else {
                     event("ioapic-late", &irq::IOAPIC_AGAIN)
                 };
+                // The low half of an entry is laid out as that of an ICR (82093AA data sheet, 3.2.4).
+                let entry = Icr::from_parts(a as u32, (a >> 56) as u32);
                 let pin = (kind == KIND_IOAPIC).then_some(detail & 0xff);
                 let mut flags = flags(detail, &line);
                 if a >> 16 & 1 != 0 {
@@ -203,12 +222,12 @@ impl Event {
                 Self {
                     subject: pin.map(|pin| format!("pin {pin}")),
                     line: pin,
-                    destination: Some(a >> 56),
-                    destination_mode: Some(destination_mode(a >> 11 & 1)),
+                    trigger: Some(entry.trigger),
+                    destination: Some(Destination { id: entry.destination, logical: entry.logical }),
                     flags,
                     ..named
                 }
-                .delivered(a)
+                .delivered(entry.mode, entry.vector)
             }
             KIND_PIC => Self {
                 subject: Some(format!("IRQ {a}")),
@@ -251,33 +270,30 @@ impl Event {
         }
     }
 
-    /// With what the low half of an ICR, the data of an MSI and the low half of a redirection entry have in common (Intel
-    /// SDM volume 3, 12.6.1 and 12.11.2; 82093AA data sheet, 3.2.4).
-    fn delivered(self, low: u64) -> Self {
-        let trigger = Some(if low >> 15 & 1 != 0 { "level" } else { "edge" });
-        Self { trigger, ..self.delivered_as(low) }
-    }
-
-    /// With the delivery mode in bits 10:8 and, where it has one, the vector in bits 7:0.
-    fn delivered_as(self, low: u64) -> Self {
-        let (mode, vector) = (low >> 8 & 7, low & 0xff);
-        // NMI, SMI, INIT and ExtINT have none; a start-up IPI has the page where the processor begins.
-        let has_vector = matches!(mode, 0 | 1 | 3 | 6);
-        Self { delivery: Some(DELIVERY[mode as usize]), vector: has_vector.then_some(vector), ..self }
+    /// With the delivery mode and, where that has one, the vector.
+    fn delivered(self, mode: DeliveryMode, vector: u8) -> Self {
+        // A start-up IPI has the page where the processor begins.
+        let has_vector = !matches!(
+            mode,
+            DeliveryMode::Smi | DeliveryMode::Nmi | DeliveryMode::Init | DeliveryMode::ExtInt
+        );
+        Self { delivery: Some(mode), vector: has_vector.then_some(vector.into()), ..self }
     }
 
     /// For people: what is unusual, and where it goes.
     fn what(&self) -> String {
         let mut parts: Vec<String> = self.subject.iter().cloned().collect();
-        parts.extend(self.delivery.filter(|mode| *mode != DELIVERY[0]).map(str::to_owned));
-        parts.extend(self.trigger.filter(|trigger| *trigger == "level").map(str::to_owned));
-        if let Some(to) = self.destination {
-            let mode = self.destination_mode.filter(|mode| *mode == LOGICAL);
-            parts.push(match mode {
-                Some(mode) => format!("to {mode} {to:#x}"),
-                None => format!("to {to}"),
-            });
-        }
+        parts.extend(
+            self.delivery.filter(|mode| *mode != DeliveryMode::Fixed).map(|mode| mode.name().to_owned()),
+        );
+        parts.extend(
+            self.trigger.filter(|trigger| *trigger == Trigger::Level).map(|trigger| trigger.to_string()),
+        );
+        parts.extend(
+            self.destination.map(|to| {
+                if to.logical { format!("to logical {:#x}", to.id) } else { format!("to {}", to.id) }
+            }),
+        );
         parts.extend(
             self.flags.iter().filter(|flag| !matches!(**flag, "up" | "down")).map(|flag| (*flag).to_owned()),
         );
@@ -285,19 +301,22 @@ impl Event {
     }
 }
 
-/// Delivery modes, Intel SDM volume 3, 12.6.1.
-const DELIVERY: [&str; 8] =
-    ["fixed", "lowest priority", "SMI", "reserved", "NMI", "INIT", "start-up", "ExtINT"];
-
-const LOGICAL: &str = "logical";
-
-fn destination_mode(bit: u64) -> &'static str {
-    if bit == 0 { "physical" } else { LOGICAL }
+/// Whom an interrupt goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Destination {
+    id: u32,
+    logical: bool,
 }
 
-/// Destinations that an ICR has instead of a number, bits 19:18.
-fn shorthand(icr: u64) -> Option<&'static str> {
-    [None, Some("to itself"), Some("to all"), Some("to all others")][(icr >> 18 & 3) as usize]
+impl Destination {
+    fn mode(self) -> &'static str {
+        if self.logical { "logical" } else { "physical" }
+    }
+}
+
+/// The lower and the upper 32 bits.
+fn halves(a: u64) -> [u32; 2] {
+    [a as u32, (a >> 32) as u32]
 }
 
 /// Who drives a line, where it is not the VMM or an eventfd of its (include/linux/kvm_host.h).
@@ -358,13 +377,17 @@ mod tests {
         let nmi = event(KIND_IPI, 0, 2 << 32 | 4 << 8);
         assert_eq!((nmi.vector, nmi.what()), (None, "NMI, to 2".to_owned()));
         let start = event(KIND_IPI, 0, 1 << 32 | 6 << 8 | 0x9a);
-        assert_eq!((start.vector, start.what()), (Some(0x9a), "start-up, to 1".to_owned()));
+        assert_eq!((start.vector, start.what()), (Some(0x9a), "SIPI, to 1".to_owned()));
 
         let msi = event(KIND_MSI, 0x41, 0xfee0_1000);
-        assert_eq!((msi.vector, msi.destination, msi.trigger), (Some(0x41), Some(1), Some("edge")));
-        assert_eq!(msi.delivery, Some("fixed"));
+        assert_eq!((msi.vector, msi.what()), (Some(0x41), "to 1".to_owned()));
+        assert_eq!((msi.delivery, msi.trigger), (Some(DeliveryMode::Fixed), Some(Trigger::Edge)));
+        let kick = event(KIND_ACCEPTED, 0, accepted(1, 0x300, 0, 0));
+        assert_eq!((kick.vector, kick.what()), (None, "kick by hypercall, to 1".to_owned()));
+        let init = event(KIND_IPI, 0, 1 << 32 | 0x8500);
+        assert_eq!(init.what(), "INIT, level, to 1, de-assert");
         let far = event(KIND_MSI, 0x123, 0x0000_0100_feef_f004);
-        assert_eq!((far.vector, far.what()), (Some(0x23), "lowest priority, to logical 0x1ff".to_owned()));
+        assert_eq!((far.vector, far.what()), (Some(0x23), "LowPrio, to logical 0x1ff".to_owned()));
 
         let ioapic = event(KIND_IOAPIC, 4, 1 << 56 | 1 << 15 | 1 << 16 | 0x24);
         assert_eq!((ioapic.line, ioapic.what()), (Some(4), "pin 4, level, to 1, masked".to_owned()));

@@ -4,14 +4,21 @@ use std::collections::BTreeMap;
 
 use kvm_utils_common::{
     config::mode,
-    msr::{DETAIL_FAULT, DETAIL_WRITE, IA32_TSC_DEADLINE, KIND_ACCESS},
+    msr::{
+        DETAIL_FAULT, DETAIL_HOST, DETAIL_WRITE, IA32_TSC_DEADLINE, KIND_ACCESS, KIND_COMMON, KIND_ICR,
+        KIND_VENDOR,
+    },
     numbers::{COUNTERS, deadline, histogram},
     rows::RowKey,
 };
 
 use super::noun::{Build, Noun, Numbers, column};
 use crate::{
-    bpf::{event, hook::Hook, rows::Slice},
+    bpf::{
+        event,
+        hook::{Hook, SET_MSR_COMMON, SET_MSR_VENDOR},
+        rows::Slice,
+    },
     decode::Isa,
     drilldown::exits::stats::ExitStats,
     model::{Cell, Column, Row, Unit},
@@ -19,20 +26,40 @@ use crate::{
 };
 
 /// Reads and writes.
-pub static MSR: Noun = noun("msr", ("MSR access", "MSR accesses"), 0);
+pub static MSR: Noun = noun("msr", READS_AND_WRITES, 0, TRACEPOINT, &COLUMNS);
 
 /// Writes only.
-pub static WRMSR: Noun = noun("wrmsr", ("MSR write", "MSR writes"), mode::WRITES_ONLY);
+pub static WRMSR: Noun = noun("wrmsr", WRITES, mode::WRITES_ONLY, TRACEPOINT, &COLUMNS);
 
-const HOOKS: &[Hook] = &[Hook::Event(&event::MSR), Hook::VcpuDestroy];
+/// Reads and writes, with the ways that writes took.
+pub static MSR_PATHS: Noun = noun("msr", READS_AND_WRITES, 0, FUNCTIONS_TOO, &COLUMNS_WITH_PATHS);
 
-const fn noun(name: &'static str, counting: (&'static str, &'static str), mode: u32) -> Noun {
+/// Writes only, with the ways that they took.
+pub static WRMSR_PATHS: Noun = noun("wrmsr", WRITES, mode::WRITES_ONLY, FUNCTIONS_TOO, &COLUMNS_WITH_PATHS);
+
+const READS_AND_WRITES: (&str, &str) = ("MSR access", "MSR accesses");
+const WRITES: (&str, &str) = ("MSR write", "MSR writes");
+const TRACEPOINT: &[Hook] = &[Hook::Event(&event::MSR), Hook::VcpuDestroy];
+const FUNCTIONS_TOO: &[Hook] = &[
+    Hook::Event(&event::MSR),
+    Hook::Function(&SET_MSR_VENDOR),
+    Hook::Function(&SET_MSR_COMMON),
+    Hook::VcpuDestroy,
+];
+
+const fn noun(
+    name: &'static str,
+    counting: (&'static str, &'static str),
+    mode: u32,
+    hooks: &'static [Hook],
+    columns: &'static [Column],
+) -> Noun {
     Noun {
         name,
         counting,
-        hooks: HOOKS,
+        hooks,
         maps: &[],
-        columns: &COLUMNS,
+        columns,
         sort: "count",
         mode,
         row_bits: 8,
@@ -41,8 +68,11 @@ const fn noun(name: &'static str, counting: (&'static str, &'static str), mode: 
     }
 }
 
-/// The columns, in the order of [`row`]'s cells.
-pub static COLUMNS: [Column; 15] = [
+/// The columns, in the order of [`row`]'s cells; those of the ways come last.
+pub static COLUMNS: [Column; 15] = *columns(&COLUMNS_WITH_PATHS);
+
+/// The columns, with those of the ways that writes took.
+pub static COLUMNS_WITH_PATHS: [Column; 19] = [
     column("msr", "MSR", Unit::Text, Some(0)),
     column("index", "INDEX", Unit::Text, Some(1)),
     column("access", "ACCESS", Unit::Text, Some(2)),
@@ -58,7 +88,19 @@ pub static COLUMNS: [Column; 15] = [
     column("ahead_p50_ns", "AHEAD p50", Unit::Nanoseconds, None),
     column("ahead_p99_ns", "AHEAD p99", Unit::Nanoseconds, None),
     column("ahead_buckets", "AHEAD", Unit::Text, None),
+    column("slow", "SLOW", Unit::Count, Some(1)),
+    column("common", "COMMON", Unit::Count, Some(4)),
+    column("host", "HOST", Unit::Count, Some(2)),
+    column("fast_share", "FAST", Unit::Share, Some(1)),
 ];
+
+/// The first columns of all.
+const fn columns(all: &[Column; 19]) -> &[Column; 15] {
+    match all.first_chunk() {
+        Some(first) => first,
+        None => unreachable!(),
+    }
+}
 
 fn is_event(key: RowKey) -> bool {
     key.kind() == KIND_ACCESS
@@ -69,15 +111,31 @@ fn is_event(key: RowKey) -> bool {
 struct Accesses {
     count: u64,
     faults: u64,
+    /// Writes that the vendor's function got from the guest: all but those of the fast paths.
+    slow: u64,
+    /// Of those, how many it passed on to the common one.
+    common: u64,
+    /// Writes that it got from the VMM; they are no accesses of the guest.
+    host: u64,
 }
 
 fn rows(numbers: &Numbers<'_>) -> Vec<Row> {
     let mut registers: BTreeMap<(u64, bool), Accesses> = BTreeMap::new();
-    for (key, stats) in numbers.kind(KIND_ACCESS) {
-        let of = registers.entry((key.a, key.detail() & DETAIL_WRITE != 0)).or_default();
-        of.count += stats.count;
-        if key.detail() & DETAIL_FAULT != 0 {
-            of.faults += stats.count;
+    for (key, stats) in &numbers.slice.rows {
+        if key.kind() == KIND_ICR {
+            continue;
+        }
+        let detail = key.detail();
+        let of = registers.entry((key.a, detail & DETAIL_WRITE != 0)).or_default();
+        match (key.kind(), detail & DETAIL_HOST != 0) {
+            (KIND_ACCESS, _) => {
+                of.count += stats.count;
+                of.faults += if detail & DETAIL_FAULT != 0 { stats.count } else { 0 };
+            }
+            (KIND_VENDOR, false) => of.slow += stats.count,
+            (KIND_VENDOR, true) => of.host += stats.count,
+            (KIND_COMMON, false) => of.common += stats.count,
+            _ => {}
         }
     }
     let mut rows: Vec<Row> =
@@ -89,20 +147,24 @@ fn rows(numbers: &Numbers<'_>) -> Vec<Row> {
 }
 
 fn row(numbers: &Numbers<'_>, index: u64, write: bool, accesses: Accesses) -> Row {
+    let Accesses { count, faults, slow, common, host } = accesses;
     let timer = (write && index == IA32_TSC_DEADLINE).then(|| Deadlines::of(numbers.slice));
     let name = u32::try_from(index).ok().and_then(|index| name(index, numbers.isa));
     let hex = format!("{index:#x}");
     let number = |get: fn(&Deadlines) -> u64| timer.as_ref().map_or(Cell::Unknown, |t| Cell::Number(get(t)));
     let ns = |q: f64| timer.as_ref().and_then(|t| t.ahead.quantile_ns(q)).map_or(Cell::Unknown, Cell::Number);
+    let write_only = |cell: Cell| if write { cell } else { Cell::Unknown };
+    let fast =
+        if count > 0 { Cell::Real(count.saturating_sub(slow) as f64 / count as f64) } else { Cell::Unknown };
     Row {
         cells: vec![
             Cell::Text(name.unwrap_or_else(|| hex.clone())),
             Cell::Text(hex),
             Cell::Text(if write { "write" } else { "read" }.to_owned()),
-            Cell::Number(accesses.count),
-            numbers.rate(accesses.count),
-            numbers.share(accesses.count),
-            Cell::Number(accesses.faults),
+            Cell::Number(count),
+            numbers.rate(count),
+            numbers.share(count),
+            Cell::Number(faults),
             number(|t| t.armed),
             number(|t| t.rearmed),
             number(|t| t.cancelled),
@@ -111,6 +173,10 @@ fn row(numbers: &Numbers<'_>, index: u64, write: bool, accesses: Accesses) -> Ro
             ns(0.5),
             ns(0.99),
             timer.as_ref().map_or(Cell::Unknown, |t| Cell::List(t.buckets())),
+            write_only(Cell::Number(slow)),
+            write_only(Cell::Number(common)),
+            write_only(Cell::Number(host)),
+            write_only(fast),
         ],
         waiting: false,
         detail: timer.and_then(|timer| timer.sentence()),
@@ -128,7 +194,7 @@ fn other(numbers: &Numbers<'_>) -> Row {
         numbers.rate(count),
         numbers.share(count),
     ];
-    cells.resize(COLUMNS.len(), Cell::Unknown);
+    cells.resize(COLUMNS_WITH_PATHS.len(), Cell::Unknown);
     Row { cells, waiting: false, detail: None }
 }
 
@@ -184,7 +250,7 @@ impl Deadlines {
         };
         share(self.rearmed, "re-armed before firing");
         share(self.past, "in the past when armed");
-        share(self.unknown, "armed it is not known how far ahead");
+        share(self.unknown, "armed, how far ahead this kernel does not tell");
         if self.cancelled > 0 {
             parts.push(format!("{} cancelled before firing", units::count(self.cancelled)));
         }
@@ -237,7 +303,7 @@ mod tests {
         assert_eq!(cell(write, "rate"), &Cell::Real(508.0));
         assert_eq!(cell(write, "faults"), &Cell::Number(7));
         assert_eq!(rows.len(), 3);
-        assert!(rows.iter().all(|row| row.cells.len() == COLUMNS.len()));
+        assert!(rows.iter().all(|row| row.cells.len() == COLUMNS_WITH_PATHS.len()));
     }
 
     #[test]

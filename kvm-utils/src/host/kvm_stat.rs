@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use kvm_utils_common::msr::is_unscaled;
+
 use super::{
     process::process_of,
     root::{ProcRoot, SysRoot},
@@ -159,6 +161,23 @@ impl KvmStat {
     /// [`Unavailable`].
     pub fn of(&mut self, pid: u32) -> Result<ProcessExits, Unavailable> {
         self.read(Some(pid))?.remove(&pid).ok_or(Unavailable::NotListed(pid))
+    }
+
+    /// What KVM adds to the host's TSC for this vCPU of process `pid`, modulo 2^64. `None` if debugfs does not tell
+    /// (kvm_arch_create_vcpu_debugfs, arch/x86/kvm/debugfs.c), if the guest's TSC is scaled, or if the process has several
+    /// VMs, whose vCPUs have the same ids.
+    pub fn tsc_offset(&mut self, pid: u32, vcpu_id: u32) -> Option<u64> {
+        let vms = self.of(pid).ok()?.vms;
+        let [VmExits { creator, fd, .. }] = vms.as_slice() else { return None };
+        let vcpu = self.debugfs.join(format!("kvm/{creator}-{fd}/vcpu{vcpu_id}"));
+        let ratio = fs::read_to_string(vcpu.join("tsc-scaling-ratio"));
+        if !ratio.is_ok_and(|ratio| ratio.trim().parse().is_ok_and(is_unscaled))
+            && vcpu.join("tsc-scaling-ratio").exists()
+        {
+            return None;
+        }
+        let offset: i64 = fs::read_to_string(vcpu.join("tsc-offset")).ok()?.trim().parse().ok()?;
+        Some(offset.cast_unsigned())
     }
 
     fn read(&mut self, only: Option<u32>) -> Result<BTreeMap<u32, ProcessExits>, Unavailable> {

@@ -33,7 +33,7 @@ use crate::{
         noun::Noun,
         tally::Tally,
     },
-    host::{self, names},
+    host::{self, Identity},
     model::{Host, KvmStat, Proof, Report},
     view::units,
 };
@@ -43,23 +43,26 @@ use crate::{
 pub struct Select {
     /// Processes, as seen from here; if there are names as well, either suffices.
     pub pids: Vec<u32>,
-    /// Names or patterns; empty = any.
+    /// Names, or what else a VM answers to, or patterns; empty = any.
     pub names: Vec<String>,
 }
 
 impl Select {
-    /// Whether the VM of this name in this process is wanted.
+    /// Whether this VM in this process is wanted.
     #[must_use]
-    pub fn wants(&self, pid: u32, name: &str) -> bool {
+    pub fn wants(&self, pid: u32, vm: &Identity) -> bool {
         self.names.is_empty()
             || self.pids.contains(&pid)
-            || self.names.iter().any(|n| n == name || (names::is_glob(n) && names::matches_glob(n, name)))
+            || self.names.iter().any(|name| vm.answer(name).is_some() || vm.fits(name))
     }
 }
 
 /// VMs that ended are listed in the summary up to this number, so that a host on which VMs come and go does not fill
 /// our memory; the numbers of the others are kept in the totals.
 const LISTED_VMS: usize = 1000;
+
+/// How often TSC offsets are read from debugfs, where programs cannot read them.
+const TSC_OFFSETS_NS: u64 = 2_000_000_000;
 
 /// What the counters said when an interval began.
 struct Mark {
@@ -98,6 +101,8 @@ pub struct Session {
     /// VMs that ended and are not listed any more.
     unlisted: u64,
     cost: Cost,
+    /// KVM's debugfs, where programs cannot read a vCPU's TSC offset, and when it was last asked for all.
+    tsc_offsets: Option<(host::KvmStat, u64)>,
 }
 
 impl Session {
@@ -118,6 +123,8 @@ impl Session {
         let filtered =
             !settings.tgids.is_empty() || !settings.vcpu_ids.is_empty() || !select.names.is_empty();
         let info = host::HostInfo::gather(&root);
+        let tsc_offsets = (settings.source == Source::Tracepoint && noun.counters > 0)
+            .then(|| (host::KvmStat::new(&root, settings.pid_namespace.is_none()), 0));
         let mut witness = Witness::new(&root, settings.pid_namespace.is_none(), incomparable);
         let mut tracer = Tracer::start(settings, || _ = witness.begin(info.cpus_online))?;
         let zero = Ok(witness.begin(info.cpus_online));
@@ -151,6 +158,7 @@ impl Session {
                 && settings.events.iter().any(|(event, ..)| event.in_interrupts()),
             unlisted: 0,
             cost: Cost::new(),
+            tsc_offsets,
         })
     }
 
@@ -175,21 +183,39 @@ impl Session {
         self.tracer.tick();
         self.tracer.read(&mut self.snapshot);
         self.admit()?;
+        self.tell_tsc_offsets();
         self.absorb(true)?;
         self.bury()
+    }
+
+    /// Tells the programs the vCPUs' TSC offsets, those of all every few seconds: guests change them seldom.
+    fn tell_tsc_offsets(&mut self) {
+        let Some((stat, asked_ns)) = &mut self.tsc_offsets else { return };
+        let now = self.snapshot.time_ns;
+        let again = now.saturating_sub(*asked_ns) >= TSC_OFFSETS_NS;
+        if again {
+            *asked_ns = now;
+        }
+        for head in self.snapshot.vcpus.iter().filter(|head| again || head.since >= *asked_ns) {
+            if let Some(offset) = stat.tsc_offset(head.tgid, head.vcpu_id) {
+                self.tracer.tell_tsc_offset(head.slot, offset);
+            }
+        }
     }
 
     /// Puts new vCPUs into their VMs and leaves out those nobody asked for.
     fn admit(&mut self) -> Result<(), TracerError> {
         let mut newcomers = self.collection.newcomers(&self.snapshot);
         newcomers.sort_by_key(|head| head.since);
+        // A process is asked once for all of its vCPUs.
+        let mut identities: BTreeMap<u32, Identity> = BTreeMap::new();
         for head in newcomers {
             if self.dropped.contains(&head.slot) || crate::drilldown::exits::collect::is_overflow(&head) {
                 continue;
             }
-            let (name, vmm) = self.identify(&head);
-            if self.select.wants(visible_pid(&head), &name) {
-                self.groups.join(&head, |_| (name, vmm));
+            let identity = identities.entry(head.tgid).or_insert_with(|| self.identify(&head));
+            if self.select.wants(visible_pid(&head), identity) {
+                self.groups.join(&head, |_| identity.clone());
                 self.collection.welcome(&head);
             } else {
                 self.tracer.ignore(head.slot, head.tgid)?;
@@ -256,15 +282,15 @@ impl Session {
         tgid == 0 || Path::new(&self.proc.of(tgid, "task")).join(tid.to_string()).exists()
     }
 
-    fn identify(&self, head: &Head) -> (String, String) {
+    fn identify(&self, head: &Head) -> Identity {
         let pid = head.ns_tgid;
         let process = (pid != 0).then(|| host::VmProcess::read(&self.proc, pid).seen().flatten()).flatten();
         process.map_or_else(
             || {
                 let comm: Vec<u8> = head.comm.iter().copied().take_while(|b| *b != 0).collect();
-                (host::process::printable(&comm), "unknown".to_owned())
+                Identity::unknown(host::process::printable(&comm))
             },
-            |vm| (vm.name, vm.vmm.as_str().to_owned()),
+            |vm| vm.identity,
         )
     }
 

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod csv;
+mod drilldown;
 mod fixture;
 mod json;
 mod live;

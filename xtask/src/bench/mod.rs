@@ -19,6 +19,8 @@ use crate::{process, ui};
 enum What {
     /// Instructions added to one exit and entry, by kvm-utils and by others
     Overhead,
+    /// Instructions added by each drill-down, to an exit that it counts and to another
+    Drilldowns,
     /// Reading the counters of 4,096 vCPUs
     Snapshot,
     /// Time to attach, memory, size of the program
@@ -48,18 +50,22 @@ const TRACERS: [(&str, &str); 5] = [
     ("perf-kvm-record", "perf kvm stat record"),
 ];
 
+/// Drill-downs, each with an operation that it counts (`lab cost --operation`).
+const DRILLDOWNS: [(&str, &str); 2] = [("wrmsr", "wrmsr"), ("msr", "rdmsr")];
+
 /// The tracer that kvm-utils is held against.
 const PERF: Need = Need::new("perf", "linux-perf");
 
 /// `cargo xtask bench`.
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
-    let all = [What::Overhead, What::Snapshot, What::Start];
+    let all = [What::Overhead, What::Drilldowns, What::Snapshot, What::Start];
     let what = if options.what.is_empty() { &all[..] } else { &options.what };
     let release = release::build(&Project::locate()?)?;
     let lab = Lab::open()?;
     for what in what {
         match what {
             What::Overhead => overhead(&lab, &release, options.suite)?,
+            What::Drilldowns => drilldowns(&lab, &release, options.suite)?,
             What::Snapshot => snapshot(&release)?,
             What::Start => start(&lab, &release, options.suite)?,
         }
@@ -75,7 +81,8 @@ fn script(
     request: Request,
 ) -> Result<(String, Vec<(String, f64)>)> {
     let env = [("KVM_UTILS", &release.kvm_utils), ("LAB", &release.lab)];
-    let env = env.map(|(name, path)| (name.to_owned(), path.to_string_lossy().into_owned())).to_vec();
+    let env = env.map(|(name, path)| (name.to_owned(), path.to_string_lossy().into_owned()));
+    let env = env.into_iter().chain(request.env.iter().cloned()).collect();
     let command = ["/bin/bash", "-c", text].map(OsString::from).to_vec();
     let mut lines = Vec::new();
     let mut output = Output::Lines(&mut |line| {
@@ -111,6 +118,34 @@ fn overhead(lab: &Lab, release: &Release, suite: Suite) -> Result<()> {
     for (name, what) in TRACERS {
         let with = costs.get(name).with_context(|| format!("the cost with {name} is missing"))?;
         println!("{what:52} {:>+8.0}", (with - none) / NS_PER_INSTRUCTION);
+    }
+    Ok(())
+}
+
+fn drilldowns(lab: &Lab, release: &Release, suite: Suite) -> Result<()> {
+    ui::step("counting the instructions that drill-downs add to one exit; a few minutes");
+    let nouns: Vec<String> = DRILLDOWNS.iter().map(|(noun, own)| format!("{noun}:{own}")).collect();
+    let env = vec![("NOUNS".to_owned(), nouns.join(" "))];
+    let timeout = Duration::from_secs(30 * 60);
+    let request = Request { suite, icount: true, smp: 1, timeout, env, ..Request::default() };
+    let (kernel, lines) = script(lab, release, include_str!("drilldowns.sh"), request)?;
+    let costs: BTreeMap<String, f64> = lines.into_iter().collect();
+    println!("\nInstructions that a drill-down adds to an exit and its entry, Linux {kernel}, kvm_amd");
+    println!("{:12} {:>22} {:>22}", "", "to one that it counts", "to one that it does not");
+    for (noun, own) in DRILLDOWNS {
+        let added = |operation: &str| {
+            let of = |with: &str| {
+                let key = format!("{with}/{noun}/{operation}");
+                costs.get(&key).copied().with_context(|| format!("{key} is missing"))
+            };
+            anyhow::Ok((of("with")? - of("none")?) / NS_PER_INSTRUCTION)
+        };
+        let other = if noun == "cpuid" { "wrmsr" } else { "cpuid" };
+        println!(
+            "{noun:12} {:>22} {:>22}",
+            format!("{own} {:+.0}", added(own)?),
+            format!("{other} {:+.0}", added(other)?)
+        );
     }
     Ok(())
 }

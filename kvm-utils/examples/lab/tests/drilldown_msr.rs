@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use kvm_bindings::{Msrs, kvm_msr_entry};
+use kvm_ioctls::Kvm;
 use kvm_utils::decode::Class;
 use kvm_utils::selftest::{Config, Operation, Phase, Plan};
 use serde_json::json;
@@ -10,13 +12,16 @@ use serde_json::json;
 use super::tracer_linux::boot;
 use crate::check;
 use crate::reference::EventCounter;
-use crate::registry::Context;
+use crate::registry::{Context, Test, Verdict};
 use crate::tracer::{Source, Tracer};
 
 tracer_tests! {
     "msr-known-numbers", 60, known_numbers;
     "msr-linux-guest", 300, linux_guest;
 }
+
+/// Which way writes took, which needs BTF of KVM.
+pub const PATHS: &[Test] = &[Test { name: "msr-paths", needs_idle_kvm: false, timeout_s: 60, run: paths }];
 
 const TSC_DEADLINE: u32 = 0x6e0;
 /// Written by guests that want to know their microcode revision; KVM ignores the value.
@@ -74,6 +79,32 @@ fn known_numbers(context: &Context, source: Source) -> Result<()> {
         ensure!(vm["vcpus"][0]["vcpu"] == 0 && vm["count"] == summary.count(), "{vm}");
     }
     Ok(())
+}
+
+/// Writes that no fast path takes, writes of the VMM, and whatever this kernel does with the timer's deadline.
+fn paths(context: &Context) -> Result<Verdict> {
+    let write = |index, value| Operation::WriteMsr { index, value };
+    let phase = |index, count| Phase::new("write", Class::MsrWrite, write(index, 0), count);
+    let plan = Plan { phases: vec![phase(BIOS_SIGN_ID, 311), phase(TSC_DEADLINE, 313)], skipped: Vec::new() };
+    let mut session = check::start(&plan, Config::default(), check::options())?;
+    let vmm = Kvm::new()?.create_vm()?;
+    let vcpu = vmm.create_vcpu(0)?;
+
+    let mut tracer = Tracer::spawn_noun(context, "wrmsr", &["--source", "kprobe"])?;
+    tracer.await_line("attached (")?;
+    while session.run_phase()?.is_some() {}
+    let msrs = Msrs::from_entries(&[kvm_msr_entry { index: BIOS_SIGN_ID, ..Default::default() }])?;
+    for _ in 0..17 {
+        ensure!(vcpu.set_msrs(&msrs)? == 1, "KVM_SET_MSRS refused");
+    }
+    let summary = tracer.stop_noun()?;
+    let of = |index: u32, column: &str| summary.sum(column, &[("index", json!(format!("{index:#x}")))]);
+    let plain = ["count", "slow", "host"].map(|column| of(BIOS_SIGN_ID, column));
+    ensure!(plain == [311, 311, 17], "{plain:?}: {}", summary.value());
+    let (timer, slow) = (of(TSC_DEADLINE, "count"), of(TSC_DEADLINE, "slow"));
+    ensure!(timer == 313 && slow <= timer, "{slow} of {timer}: {}", summary.value());
+    eprintln!("  {} of {timer} writes of TSC_DEADLINE took the fast path", timer - slow);
+    Ok(Verdict::Ok)
 }
 
 /// A Linux guest: what perf counts.

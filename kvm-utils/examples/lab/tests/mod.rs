@@ -57,6 +57,9 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         }
         groups.push(classic);
     }
+    if raw {
+        groups.push(drilldown_msr::PATHS);
+    }
     groups.push(tracer_linux::NAMES);
     groups.into_iter().flatten()
 }

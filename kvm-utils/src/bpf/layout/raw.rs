@@ -76,6 +76,18 @@ impl ExitLayout {
     /// [`LayoutError`] that names the file, struct or member that is missing. A missing vendor is an error only if the
     /// other one is missing as well.
     pub fn find(files: &BtfFiles) -> Result<Self, LayoutError> {
+        let layout = Self::without_reasons(files)?;
+        if let (Err(vmx), Err(svm)) = (&layout.vmx, &layout.svm) {
+            return Err(LayoutError::NoVendor { vmx: Box::new(vmx.clone()), svm: Box::new(svm.clone()) });
+        }
+        Ok(layout)
+    }
+
+    /// As [`Self::find`], for programs that ask for no reasons: both vendors may be missing.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub fn without_reasons(files: &BtfFiles) -> Result<Self, LayoutError> {
         let base = files.base()?;
         let kvm = Module::new("kvm", &base, files.kvm.as_ref())?;
 
@@ -92,9 +104,6 @@ impl ExitLayout {
             };
         let vmx = reason("kvm_intel", files.kvm_intel.as_ref(), vmx_reason);
         let svm = reason("kvm_amd", files.kvm_amd.as_ref(), svm_reason);
-        if let (Err(vmx), Err(svm)) = (&vmx, &svm) {
-            return Err(LayoutError::NoVendor { vmx: Box::new(vmx.clone()), svm: Box::new(svm.clone()) });
-        }
         Ok(Self { exit: exit_args, entry_vcpu, vcpu, vmx, svm })
     }
 

@@ -15,6 +15,8 @@ pub struct ThreadLayout {
     pub tsc_offset: Option<u32>,
     /// `kvm_vcpu.arch.l1_tsc_scaling_ratio`, 8 bytes, under its newer or older name.
     pub tsc_ratio: Option<u32>,
+    /// `msr_data.index` and `msr_data.host_initiated`, what KVM's functions are told of a write.
+    pub msr_data: Option<(u32, u32)>,
 }
 
 impl ThreadLayout {
@@ -36,6 +38,12 @@ impl ThreadLayout {
             vcpu_notifier: {
                 let link = kvm.btf().member_offset("kvm_vcpu", "preempt_notifier.link");
                 link.map_err(|source| missing(&kvm, "kvm_vcpu", "preempt_notifier.link", source))?.offset
+            },
+            msr_data: {
+                let member = |member| kvm.btf().member_offset("msr_data", member).ok();
+                let index = member("index").filter(|found| found.size == 4);
+                let host = member("host_initiated").filter(|found| found.size == 1);
+                index.zip(host).map(|(index, host)| (index.offset, host.offset))
             },
             tsc_offset: vcpu("arch.l1_tsc_offset").or_else(|| vcpu("arch.tsc_offset")),
             tsc_ratio: vcpu("arch.l1_tsc_scaling_ratio").or_else(|| vcpu("arch.tsc_scaling_ratio")),
