@@ -14,11 +14,7 @@ use super::{
     noun::{Build, Noun, Numbers, column},
 };
 use crate::{
-    bpf::{
-        event::{Event as Tracepoint, irq},
-        hook::Hook,
-        rows::RowStats,
-    },
+    bpf::{event::irq, hook::Hook, rows::RowStats},
     decode::apic::{DeliveryMode, Icr, Msi, Shorthand, Trigger},
     host::{SysRoot, virtual_apic},
     model::{Cell, Column, Row, Unit},
@@ -59,7 +55,7 @@ const HOOKS: &[Hook] = &[
 ];
 
 /// The columns, in the order of [`row`]'s cells.
-pub static COLUMNS: [Column; 14] = [
+pub static COLUMNS: [Column; 13] = [
     column("event", "EVENT", Unit::Text, Some(0)),
     column("vector", "VECTOR", Unit::Text, Some(0)),
     column("what", "WHAT", Unit::Text, Some(1)),
@@ -73,7 +69,6 @@ pub static COLUMNS: [Column; 14] = [
     column("destination_mode", "DESTINATION MODE", Unit::Text, None),
     column("line", "LINE", Unit::Count, None),
     column("flags", "FLAGS", Unit::Text, None),
-    column("tracepoint", "TRACEPOINT", Unit::Text, None),
 ];
 
 fn is_event(_: RowKey) -> bool {
@@ -116,7 +111,6 @@ fn row(numbers: &Numbers<'_>, event: &Event, stats: &RowStats) -> Row {
             text(event.destination.map(Destination::mode)),
             number(event.line),
             Cell::List(event.flags.iter().map(|flag| (*flag).to_owned()).collect()),
-            text(event.tracepoint),
         ],
         waiting: false,
         detail: None,
@@ -127,7 +121,6 @@ fn row(numbers: &Numbers<'_>, event: &Event, stats: &RowStats) -> Row {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Event {
     name: &'static str,
-    tracepoint: Option<&'static str>,
     vector: Option<u64>,
     /// What it is besides, or instead of, a vector.
     subject: Option<String>,
@@ -144,19 +137,17 @@ impl Event {
         let vector = Some(a & 0xff);
         let inject = [(INJECT_SOFT, "soft"), (INJECT_AGAIN, "again")];
         let line = [(LINE_COALESCED, "coalesced"), (LINE_MASKED, "masked")];
-        let event = |name, of: &Tracepoint| Self { name, tracepoint: Some(of.name), ..Self::default() };
+        let event = |name| Self { name, ..Self::default() };
         match key.kind() {
-            KIND_INJECTED => {
-                Self { vector, flags: flags(detail, &inject), ..event("injected", &irq::INJECTED) }
-            }
+            KIND_INJECTED => Self { vector, flags: flags(detail, &inject), ..event("injected") },
             KIND_EXCEPTION => Self {
                 vector,
                 subject: exception(a & 0xff).map(str::to_owned),
                 flags: flags(detail, &inject),
-                ..event("exception", &irq::EXCEPTION)
+                ..event("exception")
             },
-            KIND_EOI => Self { vector, ..event("eoi", &irq::EOI) },
-            KIND_PV_EOI => Self { vector, ..event("pv-eoi", &irq::PV_EOI) },
+            KIND_EOI => Self { vector, ..event("eoi") },
+            KIND_PV_EOI => Self { vector, ..event("pv-eoi") },
             KIND_IPI => {
                 let [low, high] = halves(a);
                 let icr = Icr::from_parts(low, high);
@@ -173,16 +164,12 @@ impl Event {
                     trigger: Some(icr.trigger),
                     destination: named.is_none().then_some(to),
                     flags: if deassert { vec!["de-assert"] } else { Vec::new() },
-                    ..event("ipi", &irq::IPI)
+                    ..event("ipi")
                 }
                 .delivered(icr.mode, icr.vector)
             }
             kind @ (KIND_ACCEPTED | KIND_POSTED) => {
-                let named = if kind == KIND_ACCEPTED {
-                    event("accepted", &irq::ACCEPTED)
-                } else {
-                    event("posted", &irq::POSTED)
-                };
+                let named = if kind == KIND_ACCEPTED { event("accepted") } else { event("posted") };
                 let [low, high] = halves(a);
                 let mode = DeliveryMode::from_bits(low >> 8);
                 let taken = Self {
@@ -202,16 +189,12 @@ impl Event {
                 Self {
                     trigger: Some(msi.trigger),
                     destination: Some(Destination { id: msi.destination, logical: msi.logical }),
-                    ..event("msi", &irq::MSI)
+                    ..event("msi")
                 }
                 .delivered(msi.mode, msi.vector)
             }
             kind @ (KIND_IOAPIC | KIND_IOAPIC_AGAIN) => {
-                let named = if kind == KIND_IOAPIC {
-                    event("ioapic", &irq::IOAPIC)
-                } else {
-                    event("ioapic-late", &irq::IOAPIC_AGAIN)
-                };
+                let named = if kind == KIND_IOAPIC { event("ioapic") } else { event("ioapic-late") };
                 // The low half of an entry is laid out as that of an ICR (82093AA data sheet, 3.2.4).
                 let entry = Icr::from_parts(a as u32, (a >> 56) as u32);
                 let pin = (kind == KIND_IOAPIC).then_some(detail & 0xff);
@@ -233,7 +216,7 @@ impl Event {
                 subject: Some(format!("IRQ {a}")),
                 line: Some(a),
                 flags: flags(detail, &line),
-                ..event("pic", &irq::PIC)
+                ..event("pic")
             },
             KIND_GSI => Self {
                 subject: Some(format!(
@@ -243,7 +226,7 @@ impl Event {
                 )),
                 line: Some(a),
                 flags: vec![if detail & 1 != 0 { "up" } else { "down" }],
-                ..event("gsi", &irq::GSI)
+                ..event("gsi")
             },
             KIND_ACK => Self {
                 subject: Some(match detail {
@@ -253,18 +236,18 @@ impl Event {
                     other => format!("controller {other} pin {a}"),
                 }),
                 line: Some(if detail == 1 { a + 8 } else { a }),
-                ..event("ack", &irq::ACK)
+                ..event("ack")
             },
             KIND_SMM => Self {
                 subject: Some(if a != 0 { "enters SMM" } else { "leaves SMM" }.to_owned()),
-                ..event("smm", &irq::SMM)
+                ..event("smm")
             },
             KIND_ROUTE => Self {
                 vector: Some(detail & 0xff),
                 subject: Some(format!("host IRQ {} as GSI {}", a >> 32, a & 0xffff_ffff)),
                 line: Some(a & 0xffff_ffff),
                 flags: vec![if detail & ROUTE_SET != 0 { "posted" } else { "not posted" }],
-                ..event("route", &irq::ROUTE)
+                ..event("route")
             },
             _ => Self { name: "unknown", subject: Some(format!("{:#x}:{a:#x}", key.b)), ..Self::default() },
         }

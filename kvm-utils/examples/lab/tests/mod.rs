@@ -18,6 +18,7 @@ macro_rules! tracer_tests {
     };
 }
 
+mod drilldown_irq;
 mod drilldown_msr;
 mod guest;
 mod placement;
@@ -44,6 +45,8 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (tracer_linux::RAW, tracer_linux::CLASSIC),
         (tracer_host::RAW, tracer_host::CLASSIC),
         (drilldown_msr::RAW, drilldown_msr::CLASSIC),
+        (drilldown_irq::RAW, drilldown_irq::CLASSIC),
+        (drilldown_irq::DEVICES_RAW, drilldown_irq::DEVICES_CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
