@@ -6,6 +6,7 @@ pub mod config;
 pub mod event;
 pub mod exits;
 pub mod hist;
+pub mod io;
 pub mod irq;
 pub mod msr;
 pub mod numbers;

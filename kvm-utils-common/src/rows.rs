@@ -92,8 +92,8 @@ pub struct RowCell {
     pub total_ns: u64,
     /// Longest of them, ns.
     pub max_ns: u64,
-    /// Room up to the next cache line.
-    pub reserved: u64,
+    /// Of those exits, how many went to user space.
+    pub user: u64,
 }
 
 /// Stands for a process in [`MoreKey::tgid`] and in the map `CROWDS` where an event came in an interrupt, which has nothing to

@@ -60,6 +60,14 @@ globals! {
     ROW_BITS: u32 = 0;
     /// Classic kvm_msr: descriptors of write, ecx, data, exception (`kvm_utils_common::event`).
     MSR_FIELDS: u64 = 0;
+    /// Classic kvm_pio: of rw, port, size, count.
+    PIO_FIELDS: u64 = 0;
+    /// Classic kvm_mmio: of type, len, gpa.
+    MMIO_FIELDS: u64 = 0;
+    /// Classic kvm_fast_mmio: of gpa.
+    FAST_MMIO_FIELDS: u64 = 0;
+    /// Classic kvm_userspace_exit: of reason, errno.
+    USERSPACE_EXIT_FIELDS: u64 = 0;
 
     /// Classic kvm_inj_virq: vector, soft, reinjected.
     INJ_VIRQ_FIELDS: u64 = 0;

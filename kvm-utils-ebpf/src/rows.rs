@@ -78,7 +78,7 @@ fn count_crowd(crowd: u32, key: RowKey, extra: u64) {
     }
 }
 
-/// The exit that row `index - 1` counted took `took` ns, and went to user space or not.
+/// The exit that row `index - 1` counted took `took` ns, and went to user space (1) or not (0).
 #[inline(always)]
 pub fn time(index: u32, took: u64, user: u32) {
     if let Some(row) = ROWS.get_ptr_mut(index - 1) {
@@ -86,7 +86,7 @@ pub fn time(index: u32, took: u64, user: u32) {
         unsafe {
             (*row).timed += 1;
             (*row).total_ns += took;
-            (*row).extra += u64::from(user);
+            (*row).user += u64::from(user);
             if took > (*row).max_ns {
                 (*row).max_ns = took;
             }

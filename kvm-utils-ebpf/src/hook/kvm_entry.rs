@@ -60,8 +60,9 @@ fn on_entry(who: Who) {
             Place::Overflow(_) | Place::Ignored => return,
         },
     };
-    if globals::MODE.load() & LEARN_THREADS != 0 {
+    let mode = globals::MODE.load();
+    if mode & LEARN_THREADS != 0 {
         vcpu::learn_thread(record);
     }
-    exits::record_entry(record);
+    exits::record_entry(record, mode);
 }

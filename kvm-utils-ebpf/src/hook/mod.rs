@@ -8,7 +8,11 @@ pub mod event;
 mod irq;
 mod kvm_entry;
 mod kvm_exit;
+mod kvm_fast_mmio;
+mod kvm_mmio;
 mod kvm_msr;
+mod kvm_pio;
+mod kvm_userspace_exit;
 mod set_msr;
 mod vcpu_destroy;
 

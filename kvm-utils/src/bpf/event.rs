@@ -42,6 +42,46 @@ pub static MSR: Event = Event {
     optional: false,
 };
 
+/// Accesses to ports.
+pub static PIO: Event = Event {
+    name: "kvm_pio",
+    programs: ["kvm_pio_raw", "kvm_pio_tp"],
+    global: "PIO_FIELDS",
+    fields: &["rw", "port", "size", "count"],
+    arguments: &[4, 4, 4, 4, 8],
+    optional: false,
+};
+
+/// Accesses to memory that is no memory.
+pub static MMIO: Event = Event {
+    name: "kvm_mmio",
+    programs: ["kvm_mmio_raw", "kvm_mmio_tp"],
+    global: "MMIO_FIELDS",
+    fields: &["type", "len", "gpa"],
+    arguments: &[4, 4, 8, 8],
+    optional: false,
+};
+
+/// Writes that do no more than ring an ioeventfd.
+pub static FAST_MMIO: Event = Event {
+    name: "kvm_fast_mmio",
+    programs: ["kvm_fast_mmio_raw", "kvm_fast_mmio_tp"],
+    global: "FAST_MMIO_FIELDS",
+    fields: &["gpa"],
+    arguments: &[8],
+    optional: false,
+};
+
+/// Returns of the ioctl KVM_RUN.
+pub static USERSPACE_EXIT: Event = Event {
+    name: "kvm_userspace_exit",
+    programs: ["kvm_userspace_exit_raw", "kvm_userspace_exit_tp"],
+    global: "USERSPACE_EXIT_FIELDS",
+    fields: &["reason", "errno"],
+    arguments: &[4, 4],
+    optional: false,
+};
+
 /// What an interrupt goes through, as `kvm-utils irq` counts it.
 pub mod irq {
     use super::Event;

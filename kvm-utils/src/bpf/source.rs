@@ -192,7 +192,9 @@ fn kvm_events() -> Result<std::path::PathBuf, SourceError> {
 }
 
 fn raw(files: &BtfFiles, hooks: &[Hook]) -> Result<Resolved, LayoutError> {
-    let layout = if hooks.contains(&Hook::KvmExit) {
+    // Where exits only time other events, a KVM without them is no reason to know those less well.
+    let exits_only = !hooks.iter().any(|hook| matches!(hook, Hook::Event(_)));
+    let layout = if hooks.contains(&Hook::KvmExit) && exits_only {
         ExitLayout::find(files)?
     } else {
         ExitLayout::without_reasons(files)?

@@ -2,6 +2,7 @@
 
 pub mod caps;
 pub mod exits;
+pub mod io;
 pub mod irq;
 pub mod msr;
 pub mod options;
@@ -40,6 +41,7 @@ enum Command {
     Exits(exits::Args),
     Wrmsr(msr::WriteArgs),
     Msr(msr::Args),
+    Io(io::Args),
     Irq(irq::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
@@ -55,6 +57,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Exits(args) => exits::run(args),
         Command::Wrmsr(args) => msr::run_writes(args),
         Command::Msr(args) => msr::run(args),
+        Command::Io(args) => io::run(args),
         Command::Irq(args) => irq::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),

@@ -8,7 +8,9 @@ use std::fmt;
 
 pub mod apic;
 mod class;
+pub mod gpa;
 pub mod msr;
+pub mod port;
 mod svm;
 mod vmx;
 

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod exits;
+pub mod io;
 pub mod irq;
 pub mod msr;
 pub mod noun;

@@ -46,10 +46,12 @@ pub struct Build {
     pub is_event: fn(RowKey) -> bool,
     /// The rows of a vCPU, of a VM or of all together, in any order.
     pub rows: fn(&Numbers<'_>) -> Vec<Row>,
-    /// What the reader must know beside the rows, if there is anything: from the numbers of all VMs together, and the exits
-    /// of the same run, none if they are not counted.
-    pub notes: Option<fn(&Numbers<'_>, &[(Code, u64)]) -> Vec<String>>,
+    /// What the reader must know beside the rows. There are no exits if they are not counted.
+    pub notes: Option<Notes>,
 }
+
+/// Sentences from the numbers of all VMs together and the exits of the same time.
+pub type Notes = fn(&Numbers<'_>, &[(Code, u64)]) -> Vec<String>;
 
 /// What rows are built from.
 #[derive(Clone, Copy, Debug)]

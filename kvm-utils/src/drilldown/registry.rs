@@ -1,10 +1,18 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{exits, irq, msr, noun::Noun};
+use super::{exits, io, irq, msr, noun::Noun};
 
 /// Every drill-down.
-pub static REGISTRY: &[&Noun] =
-    &[&exits::NOUN, &msr::MSR, &msr::WRMSR, &msr::MSR_PATHS, &msr::WRMSR_PATHS, &irq::NOUN];
+pub static REGISTRY: &[&Noun] = &[
+    &exits::NOUN,
+    &msr::MSR,
+    &msr::WRMSR,
+    &msr::MSR_PATHS,
+    &msr::WRMSR_PATHS,
+    &msr::IPI,
+    &io::IO,
+    &irq::NOUN,
+];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.
 pub static SHARED_MAPS: &[&str] = &[

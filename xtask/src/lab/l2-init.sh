@@ -1,6 +1,7 @@
 #!/bin/busybox sh
 # The guest inside the lab: does some of everything that leaves guest mode, then powers off.
-# work=SECONDS on the kernel command line says for how long, work=boot for not at all.
+# work=SECONDS on the kernel command line says for how long, work=boot for not at all. work=clock and work=timers do one
+# thing only, on every CPU, as fast as they can: ask for the time, arm timers; work_seconds=SECONDS says for how long (10).
 B=/bin/busybox
 $B mount -t proc proc /proc
 $B mount -t sysfs sysfs /sys
@@ -35,7 +36,23 @@ turn() {
   $B usleep 20000
 }
 
-if [ "${work:-boot}" != boot ]; then
+# One system call over and over, on every CPU.
+storm() {
+  cpu=0
+  while [ "$cpu" -lt "$($B nproc)" ]; do
+    $B taskset "$($B printf %x $((1 << cpu)))" $B timeout "${work_seconds:-10}" /load "$1" &
+    cpu=$((cpu + 1))
+  done
+  wait
+}
+
+case ${work:-boot} in
+boot) ;;
+clock | timers)
+  storm "$work"
+  echo "L2-WORKED $work"
+  ;;
+*)
   end=$((seconds + work))
   turns=0
   while [ "$seconds" -lt "$end" ]; do
@@ -44,6 +61,7 @@ if [ "${work:-boot}" != boot ]; then
     now
   done
   echo "L2-WORKED $turns turns"
-fi
+  ;;
+esac
 echo "L2-DONE"
 $B poweroff -f

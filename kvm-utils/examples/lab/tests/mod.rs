@@ -18,6 +18,7 @@ macro_rules! tracer_tests {
     };
 }
 
+mod drilldown_io;
 mod drilldown_irq;
 mod drilldown_msr;
 mod guest;
@@ -44,6 +45,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (tracer_attach::RAW, tracer_attach::CLASSIC),
         (tracer_linux::RAW, tracer_linux::CLASSIC),
         (tracer_host::RAW, tracer_host::CLASSIC),
+        (drilldown_io::RAW, drilldown_io::CLASSIC),
         (drilldown_msr::RAW, drilldown_msr::CLASSIC),
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),
         (drilldown_irq::DEVICES_RAW, drilldown_irq::DEVICES_CLASSIC),
