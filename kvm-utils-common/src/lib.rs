@@ -9,6 +9,7 @@ pub mod exits;
 pub mod hist;
 pub mod hypercall;
 pub mod io;
+pub mod irq;
 pub mod ledger;
 pub mod msr;
 pub mod numbers;

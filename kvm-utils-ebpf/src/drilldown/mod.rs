@@ -4,5 +4,6 @@ pub mod cpuid;
 pub mod exits;
 pub mod hypercall;
 pub mod io;
+pub mod irq;
 pub mod msr;
 pub mod time;

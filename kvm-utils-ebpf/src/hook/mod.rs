@@ -5,6 +5,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 pub mod event;
+mod irq;
 mod kvm_cpuid;
 mod kvm_entry;
 mod kvm_exit;

@@ -5,6 +5,7 @@ pub mod cpuid;
 pub mod exits;
 pub mod hypercall;
 pub mod io;
+pub mod irq;
 pub mod msr;
 pub mod options;
 mod printer;
@@ -47,6 +48,7 @@ enum Command {
     Cpuid(cpuid::Args),
     Hypercall(hypercall::Args),
     Time(time::Args),
+    Irq(irq::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -65,6 +67,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Cpuid(args) => cpuid::run(args),
         Command::Hypercall(args) => hypercall::run(args),
         Command::Time(args) => time::run(args),
+        Command::Irq(args) => irq::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }

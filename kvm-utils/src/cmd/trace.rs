@@ -177,6 +177,7 @@ pub(super) fn start(
             let classic = base_settings(plan.noun, SourceChoice::Tracepoint)?;
             (settings.source, settings.mode) = (classic.source, classic.mode);
             (settings.layout, settings.events) = (classic.layout, classic.events);
+            settings.preempt_count = classic.preempt_count;
             begin(settings).map_err(host_error)
         }
         result => result.map_err(host_error),
@@ -248,6 +249,7 @@ pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Setting
         exits: noun.hooks.contains(&Hook::KvmExit),
         events: resolved.events,
         runs: noun.hooks.contains(&Hook::VcpuRun),
+        preempt_count: resolved.preempt_count,
         destroy_hook: true,
         functions: functions(noun),
         row_bits: noun.row_bits,

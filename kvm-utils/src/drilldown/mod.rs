@@ -5,6 +5,7 @@ pub mod cpuid;
 pub mod exits;
 pub mod hypercall;
 pub mod io;
+pub mod irq;
 pub mod msr;
 pub mod noun;
 pub mod registry;
