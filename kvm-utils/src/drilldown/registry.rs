@@ -1,10 +1,11 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{cpuid, exits, hypercall, io, irq, msr, noun::Noun, time};
+use super::{cpuid, derived, exits, hypercall, io, irq, msr, noun::Noun, time};
 
 /// Every drill-down.
 pub static REGISTRY: &[&Noun] = &[
     &exits::NOUN,
+    &derived::NOUN,
     &msr::MSR,
     &msr::WRMSR,
     &msr::MSR_PATHS,
