@@ -4,28 +4,43 @@ use crate::{
     bpf::{source::SourceChoice, tracer::Settings},
     drilldown::{derived, exits, exits::report::Order},
     error::{Failure, say},
-    host::{SysRoot, info::vendor_isa},
+    host::{ProcRoot, Scanner, SysRoot, info::vendor_isa},
     model::Report,
     session::{Select, Session},
 };
 
 use super::trace::{Plan, base_settings, host_error, start};
 
+/// How many calls of [`Derived::housekeep`] pass between looking for VMs: about a second.
+const LOOK_FOR_VMS: u32 = 5;
+
 /// A second trace, of the events that come of exits.
 pub(super) struct Derived {
+    /// What the first is of; none if kvm_exit is known to fire.
+    of: Option<(Settings, Select)>,
     session: Option<Session>,
     told: bool,
+    /// Calls of [`Derived::housekeep`].
+    ticks: u32,
 }
 
 impl Derived {
-    /// Starts it, if `plan` is for exits by whatever source there is, and kvm_exit may never fire: all that is known to fire
-    /// it are kvm_intel and kvm_amd.
-    pub fn start(plan: &Plan<'_>, of: &Settings, select: &Select) -> Self {
-        let none = Self { session: None, told: false };
+    /// None as yet. There will be one if `plan` is for exits by whatever source there is, and kvm_exit may never fire: all
+    /// that is known to fire it are kvm_intel and kvm_amd.
+    pub fn new(plan: &Plan<'_>, settings: &Settings, select: &Select) -> Self {
         let exits = std::ptr::eq(plan.noun, &exits::NOUN) && plan.source == SourceChoice::Auto;
-        if !exits || vendor_isa(&SysRoot::default()).is_some() {
-            return none;
+        let may_fire = !exits || vendor_isa(&SysRoot::default()).is_some();
+        Self {
+            of: (!may_fire).then(|| (settings.clone(), select.clone())),
+            session: None,
+            told: false,
+            ticks: 0,
         }
+    }
+
+    /// Starts it, if there is to be one.
+    pub fn start(&mut self) {
+        let Some((of, select)) = self.of.take() else { return };
         let plan = Plan { noun: &derived::NOUN, sort: derived::NOUN.sort, source: SourceChoice::Auto };
         let begin = || {
             let mut settings = Settings {
@@ -34,19 +49,22 @@ impl Derived {
                 vcpu_ids: of.vcpu_ids.clone(),
                 ..base_settings(plan.noun, plan.source)?
             };
-            start(&plan, &mut settings, select, Some("it is of exits only"))
+            start(&plan, &mut settings, &select, Some("it is of exits only"))
         };
         match begin() {
-            Ok(session) => Self { session: Some(session), told: false },
+            Ok(session) => self.session = Some(session),
             Err(error) => {
                 say(format_args!("if kvm_exit does not fire here, nothing else can be shown: {error}"));
-                none
             }
         }
     }
 
-    /// See [`Session::housekeep`].
+    /// See [`Session::housekeep`]. Starts it when the first VM appears.
     pub fn housekeep(&mut self) -> Result<(), Failure> {
+        self.ticks += 1;
+        if self.of.is_some() && self.ticks.is_multiple_of(LOOK_FOR_VMS) && has_vms() {
+            self.start();
+        }
         self.session.as_mut().map_or(Ok(()), |session| session.housekeep().map_err(host_error))
     }
 
@@ -66,4 +84,9 @@ impl Derived {
         }
         Ok(derived)
     }
+}
+
+/// Whether there are VMs on this host.
+fn has_vms() -> bool {
+    Scanner::new(ProcRoot::default()).scan().is_ok_and(|scan| !scan.vms.is_empty())
 }
