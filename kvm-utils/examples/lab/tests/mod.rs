@@ -59,6 +59,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         }
         groups.push(classic);
     }
+    groups.push(drilldown_time::AUTO);
     if raw {
         groups.push(drilldown_msr::PATHS);
     }
