@@ -47,6 +47,8 @@ loops! {
     SpinQuiet => op_spin_quiet,
     SendIpi => op_send_ipi,
     AwaitInterrupts => op_await_interrupts,
+    PortInString => op_port_in_string,
+    PortOutString => op_port_out_string,
 }
 
 unsafe extern "C" {

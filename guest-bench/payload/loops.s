@@ -48,6 +48,30 @@ op op_port_out
     next
 endop op_port_out
 
+# The buffer is the page below the one that the stack is in, which is the stack's as well: a string that crosses no page
+# is transferred in one go.
+.macro buffer register
+    mov \register, rsp
+    and \register, -4096
+    sub \register, 4096
+    mov rcx, r11
+    mov edx, r10d
+.endm
+
+op op_port_in_string
+    cld
+1:  buffer rdi
+    rep insb
+    next
+endop op_port_in_string
+
+op op_port_out_string
+    cld
+1:  buffer rsi
+    rep outsb
+    next
+endop op_port_out_string
+
 op op_mmio_read
 1:  mov eax, [r10]
     next

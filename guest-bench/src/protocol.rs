@@ -92,11 +92,15 @@ pub enum Op {
     SendIpi = 23,
     /// A loop without any exit, interrupts enabled, until `count` interrupts have arrived since the step began.
     AwaitInterrupts = 24,
+    /// `rep insb` of `value` bytes, at most a page, from port `arg`.
+    PortInString = 25,
+    /// `rep outsb` of `value` bytes, at most a page, to port `arg`.
+    PortOutString = 26,
 }
 
 impl Op {
     /// Every operation, in the order of the numbers.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Cpuid,
         Self::PortIn,
         Self::PortOut,
@@ -121,6 +125,8 @@ impl Op {
         Self::SpinQuiet,
         Self::SendIpi,
         Self::AwaitInterrupts,
+        Self::PortInString,
+        Self::PortOutString,
     ];
 
     /// The operation with this number, as the guest finds it in [`Step::op`].

@@ -46,7 +46,8 @@ fn functions() -> BTreeMap<String, Vec<(String, String)>> {
 
 fn traps((mnemonic, operands): &(String, String)) -> bool {
     let special = |register: &str| matches!(register.trim().get(..2), Some("cr" | "dr"));
-    TRAPPING.contains(&mnemonic.as_str()) || (mnemonic == "mov" && operands.split(',').any(special))
+    let mnemonic = if mnemonic == "rep" { operands.split(' ').next().unwrap_or_default() } else { mnemonic };
+    TRAPPING.contains(&mnemonic) || (mnemonic == "mov" && operands.split(',').any(special))
 }
 
 /// The traps in one pass of the loop, in order; for memory accesses the access itself.
@@ -76,6 +77,8 @@ fn expected(op: Op) -> (&'static str, &'static [&'static str]) {
         Op::SpinQuiet => ("op_spin_quiet", &[]),
         Op::SendIpi => ("op_send_ipi", &["wrmsr"]),
         Op::AwaitInterrupts => ("op_await_interrupts", &[]),
+        Op::PortInString => ("op_port_in_string", &["rep ins BYTE PTR es:[rdi],dx"]),
+        Op::PortOutString => ("op_port_out_string", &["rep outs dx,BYTE PTR ds:[rsi]"]),
     }
 }
 

@@ -25,6 +25,8 @@ pub mod mode {
     pub const IPIS_ONLY: u32 = 1 << 10;
     /// The noun io times its events by the exits they belong to.
     pub const IO_TIMES: u32 = 1 << 9;
+    /// The noun io counts memory-mapped I/O by page instead of by address.
+    pub const IO_PAGES: u32 = 1 << 11;
     /// Exits and entries are for the noun time, and counted by it only.
     pub const LEDGER: u32 = 1 << 12;
     /// The noun time knows threads by the address of their `task_struct`, not by their id.

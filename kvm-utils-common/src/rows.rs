@@ -92,9 +92,13 @@ pub struct RowCell {
     pub total_ns: u64,
     /// Longest of them, ns.
     pub max_ns: u64,
-    /// Room up to the next cache line.
-    pub reserved: u64,
+    /// Of those exits, how many went to user space.
+    pub user: u64,
 }
+
+/// Stands for a process in [`MoreKey::tgid`] and in the map `CROWDS` where an event came in an interrupt, which has nothing to
+/// do with the thread that it came upon. The threads of this process, 0, only idle.
+pub const INTERRUPTS: u32 = 0;
 
 /// Key of `MORE_ROWS`.
 #[repr(C)]
@@ -102,7 +106,7 @@ pub struct RowCell {
 pub struct MoreKey {
     /// Record of the vCPU; 0 = the event happened on no vCPU's thread.
     pub slot: u32,
-    /// Process on whose thread it happened, in the initial pid namespace; 0 where `slot` is not.
+    /// Process on whose thread it happened, in the initial pid namespace, or [`INTERRUPTS`]; 0 where `slot` is not.
     pub tgid: u32,
     /// What it is about.
     pub key: RowKey,

@@ -99,9 +99,9 @@ pub struct VcpuRecord {
     pub other: [u64; NOUNS],
     /// Thread on which `THREADS` says this vCPU runs, in the initial pid namespace; 0 = none.
     pub thread: u32,
-    /// Row of the event that the pending exit turned out to be, plus 1; 0 = none.
+    /// Row of the last event that the pending exit turned out to be, plus 1; 0 = none.
     pub pending_row: u32,
-    /// 1 if the pending exit went to user space.
+    /// 1 if the pending exit went to user space, which was asked for I/O.
     pub pending_user: u32,
     /// Room up to the next cache line.
     pub reserved: [u32; 9],

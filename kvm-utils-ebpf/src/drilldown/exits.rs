@@ -2,13 +2,13 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use kvm_utils_common::{
-    config::Trouble,
+    config::{Trouble, mode::IO_TIMES},
     exits::{CELLS, CODE_OTHER, EXTRA_CELLS, ExitCell, HISTS, OTHER_CELL, direct_cell},
     hist::{BUCKETS, Hist, MAX_BITS, SUB_BITS, SUB_BUCKETS},
     vcpu::VcpuRecord,
 };
 
-use crate::{atomic, log2::log2, mask::mask, trouble};
+use crate::{atomic, log2::log2, mask::mask, rows, trouble};
 
 /// A vCPU left the guest because of `code`.
 #[inline(always)]
@@ -25,15 +25,17 @@ pub fn record_exit(record: &mut VcpuRecord, isa: u32, code: u64) {
     cell.count = count + 1;
     if record.pending_since != 0 {
         record.unpaired_exits += 1;
+        // What the earlier exit turned out to be has no duration.
+        (record.pending_row, record.pending_user) = (0, 0);
     }
     record.pending_cell = index as u32;
     // SAFETY: a helper without preconditions. Read last, so that the time it takes to get here is not the exit's.
     record.pending_since = unsafe { bpf_ktime_get_ns() };
 }
 
-/// A vCPU enters the guest: its pending exit is over.
+/// A vCPU enters the guest: its pending exit is over. `mode` are the switches.
 #[inline(always)]
-pub fn record_entry(record: &mut VcpuRecord) {
+pub fn record_entry(record: &mut VcpuRecord, mode: u32) {
     let since = record.pending_since;
     if since == 0 {
         // Before the first exit seen it is the vCPU's first entry, or ends an exit from before we were attached.
@@ -46,6 +48,12 @@ pub fn record_entry(record: &mut VcpuRecord) {
     let took = unsafe { bpf_ktime_get_ns() }.wrapping_sub(since);
     let index = u64::from(record.pending_cell);
     record.pending_since = 0;
+    if mode & IO_TIMES != 0 {
+        if record.pending_row != 0 {
+            rows::time(record.pending_row, took, record.pending_user);
+        }
+        (record.pending_row, record.pending_user) = (0, 0);
+    }
     let cell = cell(record, index);
     if took > cell.max_ns {
         cell.max_ns = took;

@@ -60,11 +60,12 @@ fn on_entry(who: Who) {
             Place::Overflow(_) | Place::Ignored => return,
         },
     };
-    if globals::MODE.load() & LEARN_THREADS != 0 {
+    let mode = globals::MODE.load();
+    if mode & LEARN_THREADS != 0 {
         vcpu::learn_thread(record);
     }
-    if globals::MODE.load() & LEDGER != 0 {
+    if mode & LEDGER != 0 {
         return time::entry(record);
     }
-    exits::record_entry(record);
+    exits::record_entry(record, mode);
 }

@@ -23,6 +23,8 @@ pub struct RowStats {
     pub total_ns: u64,
     /// The longest; `None` if it is not known for the interval.
     pub max_ns: Option<u64>,
+    /// Of those exits, how many went to user space.
+    pub user: u64,
 }
 
 impl RowStats {
@@ -33,6 +35,7 @@ impl RowStats {
         self.timed += more.timed;
         self.total_ns += more.total_ns;
         self.max_ns = self.max_ns.max(more.max_ns);
+        self.user += more.user;
     }
 
     /// What came since `before`. The longest is kept since the beginning: it is known only if it is new.
@@ -44,6 +47,7 @@ impl RowStats {
             timed: self.timed.saturating_sub(before.timed),
             total_ns: self.total_ns.saturating_sub(before.total_ns),
             max_ns: self.max_ns.filter(|max| before.max_ns.is_none_or(|old| *max > old)),
+            user: self.user.saturating_sub(before.user),
         }
     }
 
@@ -130,6 +134,7 @@ pub fn read_rows(rows: &Mapped<RowCell>, slot: u32, bits: u32, into: &mut BTreeM
             timed,
             total_ns: get!(total_ns),
             max_ns: (timed > 0).then_some(get!(max_ns)),
+            user: get!(user),
         };
         if stats.count > 0 {
             into.insert(RowKey { a: get!(key.a), b }, stats);

@@ -9,8 +9,8 @@ use super::{
     event::{self, Event, How},
     hook::Hook,
     layout::{
-        BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, ReasonAt, SwitchLayout, ThreadLayout,
-        files::SYS_KERNEL_BTF, has_arguments,
+        BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, PreemptCount, ReasonAt, SwitchLayout,
+        ThreadLayout, files::SYS_KERNEL_BTF, have_arguments, may_be_preempted,
     },
     tracer::Source,
 };
@@ -57,6 +57,8 @@ pub struct Resolved {
     pub globals: Globals,
     /// Events asked for.
     pub events: Events,
+    /// How programs tell that they run in an interrupt, where it matters and can be known.
+    pub preempt_count: Option<PreemptCount>,
     /// Why it is not the preferred one.
     pub fallback: Option<String>,
 }
@@ -117,12 +119,22 @@ pub fn resolve(choice: SourceChoice, hooks: &[Hook]) -> Result<Resolved, SourceE
             Err(error) => (classic(&kvm_events()?, Some(told(&error)))?, None),
         },
     };
-    for hook in hooks {
-        if let Hook::Event(event) = hook
-            && event.group() == "kvm"
-        {
-            resolved.events.push(attachable(event, files.as_ref())?);
+    let event = |hook: &Hook| if let Hook::Event(event) = hook { Some(*event) } else { None };
+    let events: Vec<&'static Event> =
+        hooks.iter().filter_map(event).filter(|event| event.group() == "kvm").collect();
+    let prototypes: Vec<_> = events.iter().map(|event| (event.name, event.arguments)).collect();
+    // KVM fires these events where it may be preempted. With classic programs preemption is off, and none is lost.
+    let sure = files.as_ref().filter(|files| !may_be_preempted(files).unwrap_or(true));
+    let raw = sure.and_then(|files| have_arguments(files, &prototypes).ok());
+    for (index, event) in events.into_iter().enumerate() {
+        let raw = raw.as_ref().is_some_and(|raw| raw.get(index) == Some(&true));
+        match attachable(event, raw) {
+            Err(SourceError::NoEvent(_)) if event.optional => {}
+            found => resolved.events.push(found?),
         }
+    }
+    if resolved.events.iter().any(|(event, ..)| event.in_interrupts()) {
+        resolved.preempt_count = PreemptCount::find(Path::new(SYS_KERNEL_BTF));
     }
     if hooks.contains(&Hook::Event(&event::SCHED_SWITCH)) {
         // The scheduler is part of the kernel proper, whose BTF there may be without that of modules.
@@ -136,11 +148,8 @@ pub fn resolve(choice: SourceChoice, hooks: &[Hook]) -> Result<Resolved, SourceE
 }
 
 /// How an event is attached: raw if BTF says that it has the prototype that the raw program is made for.
-fn attachable(
-    event: &'static Event,
-    files: Option<&BtfFiles>,
-) -> Result<(&'static Event, How, u64), SourceError> {
-    if files.is_some_and(|files| has_arguments(files, event.name, event.arguments).unwrap_or(false)) {
+fn attachable(event: &'static Event, raw: bool) -> Result<(&'static Event, How, u64), SourceError> {
+    if raw {
         return Ok((event, How::Raw, 0));
     }
     let descriptors = event
@@ -153,7 +162,10 @@ fn attachable(
 fn scheduler(resolved: &mut Resolved, files: Option<&BtfFiles>) -> Result<(), SourceError> {
     let wakeup = &event::SCHED_WAKEUP;
     let raw = files
-        .filter(|files| has_arguments(files, wakeup.name, wakeup.arguments).unwrap_or(false))
+        .filter(|files| {
+            let fits = have_arguments(files, &[(wakeup.name, wakeup.arguments)]);
+            fits.is_ok_and(|fits| fits == [true])
+        })
         .and_then(|files| SwitchLayout::find(files).ok());
     let events = [&event::SCHED_SWITCH, wakeup];
     if let Some(layout) = raw {
@@ -189,6 +201,7 @@ fn classic(events: &Path, fallback: Option<String>) -> Result<Resolved, SourceEr
         mode: 0,
         globals: classic_globals(&format(events, "kvm_exit")?, &format(events, "kvm_entry")?)?,
         events: Vec::new(),
+        preempt_count: None,
         fallback,
     })
 }
@@ -220,7 +233,9 @@ fn tracefs_events(group: &str, event: &'static str) -> Result<std::path::PathBuf
 }
 
 fn raw(files: &BtfFiles, hooks: &[Hook]) -> Result<Resolved, LayoutError> {
-    let layout = if hooks.contains(&Hook::KvmExit) {
+    // Where exits only time other events, a KVM without them is no reason to know those less well.
+    let exits_only = !hooks.iter().any(|hook| matches!(hook, Hook::Event(_)));
+    let layout = if hooks.contains(&Hook::KvmExit) && exits_only {
         ExitLayout::find(files)?
     } else {
         ExitLayout::without_reasons(files)?
@@ -267,7 +282,14 @@ fn raw(files: &BtfFiles, hooks: &[Hook]) -> Result<Resolved, LayoutError> {
         ]);
     }
     let mode = by_value | entry_second;
-    Ok(Resolved { source: Source::Raw, mode, globals, events: Vec::new(), fallback: None })
+    Ok(Resolved {
+        source: Source::Raw,
+        mode,
+        globals,
+        events: Vec::new(),
+        preempt_count: None,
+        fallback: None,
+    })
 }
 
 fn classic_globals(exit: &str, entry: &str) -> Result<Globals, SourceError> {

@@ -24,6 +24,7 @@ use super::{
     clock::{TscClock, monotonic_ns},
     event::{Event, How},
     hook::Function,
+    layout::PreemptCount,
     mapped::Mapped,
     object::{OBJECT, VCPU_DESTROY_SYMBOL, VCPU_RUN_SYMBOL, program},
     prog_info::{self, RunTime},
@@ -65,6 +66,8 @@ pub struct Settings {
     pub exits: bool,
     /// What else drill-downs are fed by.
     pub events: Events,
+    /// How the programs tell that they run in an interrupt.
+    pub preempt_count: Option<PreemptCount>,
     /// Whether the kernel is to tell when it destroys a vCPU, where vCPUs are known by their address.
     pub destroy_hook: bool,
     /// Functions, likewise.
@@ -340,6 +343,18 @@ impl Tracer {
         Ok(all)
     }
 
+    /// Name of the first thread of a process, in the initial pid namespace, on which there was an event while it had no vCPU
+    /// loaded; NUL-padded. `None` if there was none, or no room for it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such map.
+    pub fn crowd_name(&self, tgid: u32) -> Result<Option<[u8; 16]>, TracerError> {
+        let map = self.ebpf.map("CROWDS").ok_or(TracerError::Object("map CROWDS"))?;
+        let names: HashMap<_, u32, [u8; 16]> = HashMap::try_from(map).map_err(|e| map_error("CROWDS", e))?;
+        Ok(names.get(&tgid, 0).ok())
+    }
+
     /// Tells the programs what KVM adds to the host's TSC for the vCPU of record `slot`, where they cannot read it.
     pub fn tell_tsc_offset(&self, slot: u32, offset: u64) {
         use kvm_utils_common::numbers::deadline::{STATE_OFFSET, STATE_OFFSET_KNOWN};
@@ -538,6 +553,7 @@ unsafe impl aya::Pod for PodMoreRow {}
 struct Sizes {
     rows: u32,
     more: u32,
+    crowds: u32,
     numbers: u32,
     threads: u32,
     tasks: u32,
@@ -545,6 +561,9 @@ struct Sizes {
 
 /// Room for rows that find none in their vCPU's table; an entry takes about 100 bytes.
 const MORE_ROWS: u32 = 1 << 16;
+
+/// Room for names of processes in [`MORE_ROWS`]; PIDs of those without are shown.
+const CROWDS: u32 = 1 << 12;
 
 impl Sizes {
     fn of(settings: &Settings) -> Self {
@@ -554,6 +573,7 @@ impl Sizes {
         Self {
             rows: if_needed(has_rows, slots << settings.row_bits.min(MOST_ROW_BITS)),
             more: if_needed(has_rows, MORE_ROWS),
+            crowds: if_needed(has_rows, CROWDS),
             numbers: if_needed(settings.counters > 0, slots),
             threads: if_needed(settings.mode & mode::LEARN_THREADS != 0, slots.saturating_mul(4)),
             tasks: if_needed(settings.mode & mode::LEDGER != 0, slots.saturating_mul(4)),
@@ -608,6 +628,7 @@ fn load(settings: &Settings) -> Result<Ebpf, TracerError> {
     loader
         .map_max_entries("ROWS", sizes.rows)
         .map_max_entries("MORE_ROWS", sizes.more)
+        .map_max_entries("CROWDS", sizes.crowds)
         .map_max_entries("NUMBERS", sizes.numbers)
         .map_max_entries("THREADS", sizes.threads)
         .map_max_entries("TASKS", sizes.tasks);
@@ -617,6 +638,10 @@ fn load(settings: &Settings) -> Result<Ebpf, TracerError> {
     }
     for (event, _, descriptors) in &settings.events {
         loader.override_global(event.global, descriptors, true);
+    }
+    if let Some(PreemptCount { per_cpu_offsets, address }) = &settings.preempt_count {
+        loader.override_global("PER_CPU_OFFSETS", per_cpu_offsets, true);
+        loader.override_global("PREEMPT_COUNT", address, true);
     }
     loader.override_global("PIDNS_DEV", &dev, true).override_global("PIDNS_INO", &ino, true);
     loader.load(OBJECT).map_err(|e| TracerError::Load(Box::new(e)))

@@ -1,7 +1,11 @@
 //! The command line: one file per subcommand, which parses its options and runs.
 
 pub mod caps;
+pub mod cpuid;
 pub mod exits;
+pub mod hypercall;
+pub mod io;
+pub mod irq;
 pub mod msr;
 pub mod options;
 mod printer;
@@ -40,7 +44,11 @@ enum Command {
     Exits(exits::Args),
     Wrmsr(msr::WriteArgs),
     Msr(msr::Args),
+    Io(io::Args),
+    Cpuid(cpuid::Args),
+    Hypercall(hypercall::Args),
     Time(time::Args),
+    Irq(irq::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -55,7 +63,11 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Exits(args) => exits::run(args),
         Command::Wrmsr(args) => msr::run_writes(args),
         Command::Msr(args) => msr::run(args),
+        Command::Io(args) => io::run(args),
+        Command::Cpuid(args) => cpuid::run(args),
+        Command::Hypercall(args) => hypercall::run(args),
         Command::Time(args) => time::run(args),
+        Command::Irq(args) => irq::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }

@@ -41,6 +41,9 @@ const LEAST_VCPUS: u32 = 64;
 /// Not more than this by default: KVM_MAX_VCPUS of the largest host known to us; 380 MB of kernel memory.
 const MOST_VCPUS: u32 = 4096;
 
+/// Drill-downs may have thousands of rows; a table shows so many of them unless `--top` says otherwise.
+const TABLE_ROWS: u32 = 30;
+
 /// What to trace and how, beyond what all drill-downs share.
 pub struct Plan<'a> {
     /// The drill-down.
@@ -90,7 +93,9 @@ async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
     let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);
 
-    let order = Order { sort: plan.sort.to_owned(), top: common.top.map(|n| n as usize) };
+    let many = plan.noun.build.is_some() && common.output == Output::Table;
+    let top = common.top.or(many.then_some(TABLE_ROWS));
+    let order = Order { sort: plan.sort.to_owned(), top: top.map(|n| n as usize) };
     let mut printer = Printer::new(common);
     let began = Instant::now();
     let mut ticks = interval_at((began + common.interval).into(), common.interval);
@@ -172,6 +177,7 @@ pub(super) fn start(
             let classic = base_settings(plan.noun, SourceChoice::Tracepoint)?;
             (settings.source, settings.mode) = (classic.source, classic.mode);
             (settings.layout, settings.events) = (classic.layout, classic.events);
+            settings.preempt_count = classic.preempt_count;
             begin(settings).map_err(host_error)
         }
         result => result.map_err(host_error),
@@ -243,6 +249,7 @@ pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Setting
         exits: noun.hooks.contains(&Hook::KvmExit),
         events: resolved.events,
         runs: noun.hooks.contains(&Hook::VcpuRun),
+        preempt_count: resolved.preempt_count,
         destroy_hook: true,
         functions: functions(noun),
         row_bits: noun.row_bits,

@@ -1,12 +1,21 @@
-//! Exit reasons: the kernel's own name, a class that Intel and AMD share, and what a person can do about it.
+//! Exit reasons: the kernel's own name, a class that Intel and AMD share, and what a person can do about it. In modules
+//! of their own the names of what the drill-downs count, registers for instance.
 //!
-//! Everything here is pure: a code and an instruction set in, words out.
+//! Everything here is pure: numbers in, words out. What has no name is left to the caller, who shows the number.
 
 use std::borrow::Cow;
 use std::fmt;
 
+pub mod apic;
 mod class;
+pub mod cpuid;
+pub mod gpa;
+pub mod hypercall;
+pub mod msr;
+pub mod page_fault;
+pub mod port;
 mod svm;
+pub mod user_exit;
 mod vmx;
 
 pub use class::Class;

@@ -7,6 +7,7 @@ use super::{
         collect::Collection,
         group::{Groups, VmGroup},
         report::{Order, Scope},
+        rows::Code,
     },
     noun::{Build, Noun, Numbers},
     tally::Tally,
@@ -26,6 +27,25 @@ pub struct Body {
     pub totals: Vec<Row>,
     /// Events, all keys, all vCPUs and other threads.
     pub counted: u64,
+    /// Sentences that belong to them.
+    pub notes: Vec<String>,
+    /// Rows over all VMs that were left out because only the first ones are wanted.
+    pub left_out: usize,
+    /// Events that were left out because only some VMs are wanted, though they may have been for these.
+    pub unattributed: u64,
+}
+
+/// For whom a process works on whose threads there were events while they had no vCPU loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// For the VM of this process, in the initial pid namespace: its own, or one that the kernel works in for it.
+    Vm(u32),
+    /// For nobody that is known; its own name.
+    Nobody(String),
+    /// It is not wanted.
+    Unwanted,
+    /// The same, but it may have worked for a VM that is.
+    Unknown,
 }
 
 /// What a body is made from.
@@ -44,13 +64,14 @@ pub struct Parts<'a> {
     pub interval: Duration,
     /// Its beginning, monotonic ns.
     pub began_ns: u64,
+    /// Exits of the same time; none if they are not counted.
+    pub exits: &'a [(Code, u64)],
     /// Instruction set of the host's KVM.
     pub isa: Option<Isa>,
     /// Which rows, in which order.
     pub order: &'a Order,
-    /// Whether events on threads of this process (in the initial pid namespace) are wanted though it has no VM here, and
-    /// what it is called.
-    pub stranger: &'a dyn Fn(u32) -> Option<String>,
+    /// For whom a process (in the initial pid namespace) works.
+    pub owner: &'a dyn Fn(u32) -> Owner,
 }
 
 /// Builds the report's body; an empty one for a noun that builds no rows this way.
@@ -63,8 +84,17 @@ pub fn body(parts: &Parts<'_>) -> Body {
         Scope::Run => parts.tally.folded().clone(),
     };
     let mut wall_ns = 0;
-    let mut crowds: BTreeMap<u32, Slice> =
-        parts.tally.crowds(parts.scope).filter(|(_, slice)| !slice.is_empty()).collect();
+    // Other threads of processes with VMs, and those without a VM by their names.
+    let mut crowds: BTreeMap<u32, Slice> = BTreeMap::new();
+    let mut strangers: Vec<(u32, String, Slice)> = Vec::new();
+    for (tgid, slice) in parts.tally.crowds(parts.scope).filter(|(_, slice)| !slice.is_empty()) {
+        match (parts.owner)(tgid) {
+            Owner::Vm(of) => crowds.entry(of).or_default().add(&slice),
+            Owner::Nobody(name) => strangers.push((tgid, name, slice)),
+            Owner::Unwanted => {}
+            Owner::Unknown => out.unattributed += build.events(&slice),
+        }
+    }
     for group in &parts.groups.vms {
         // Two VMs of one process share its other threads: nobody knows for which of them they worked.
         let alone = parts.groups.vms.iter().filter(|other| other.tgid == group.tgid).count() == 1;
@@ -77,32 +107,38 @@ pub fn body(parts: &Parts<'_>) -> Body {
         }
     }
     out.vms.sort_by_key(|vm| (std::cmp::Reverse(vm.events), vm.pid));
+    let mut rest = Vec::new();
     for (tgid, slice) in crowds {
-        let owners: Vec<_> = parts.groups.vms.iter().filter(|group| group.tgid == tgid).collect();
-        let (pid, name, vmm) = match (owners.first(), (parts.stranger)(tgid)) {
-            (Some(first), _) => (visible(first), "(threads shared by VMs)".to_owned(), first.vmm.clone()),
-            (None, Some(name)) => (tgid, name, "no VM".to_owned()),
-            (None, None) => continue,
-        };
+        if let Some(first) = parts.groups.vms.iter().find(|group| group.tgid == tgid) {
+            let (name, vmm) = ("(threads shared by VMs)".to_owned(), first.identity.vmm.as_str());
+            rest.push((visible(first), name, vmm, first.within(), slice));
+        }
+    }
+    rest.extend(strangers.into_iter().map(|(tgid, name, slice)| (tgid, name, "no VM", Vec::new(), slice)));
+    for (pid, name, vmm, within, slice) in rest {
         let numbers = numbers(parts, build, &slice, 0, &[], None);
         let events = numbers.events;
-        let rows = rows(parts, build, &numbers);
+        let (rows, _) = rows(parts, build, &numbers);
         totals.add(&slice);
         out.vms.push(Vm {
             pid,
             name,
-            vmm,
+            vmm: vmm.to_owned(),
+            uuid: None,
+            id: None,
+            within,
             ended: false,
             events,
             busy_share: None,
             waiting_share: None,
             rows: rows.clone(),
-            vcpus: vec![others(tgid, events, rows)],
+            vcpus: vec![others(pid, events, rows)],
         });
     }
     let all = numbers(parts, build, &totals, wall_ns, &[], None);
     out.counted = all.events;
-    out.totals = rows(parts, build, &all);
+    (out.totals, out.left_out) = rows(parts, build, &all);
+    out.notes = build.notes.map(|notes| notes(&all, parts.exits)).unwrap_or_default();
     out
 }
 
@@ -122,10 +158,13 @@ fn numbers<'a>(
     Numbers { slice, events, interval: parts.interval, wall_ns, isa: parts.isa, vcpus, vcpu }
 }
 
-fn rows(parts: &Parts<'_>, build: Build, numbers: &Numbers<'_>) -> Vec<Row> {
+/// The rows that are wanted, and how many are not.
+fn rows(parts: &Parts<'_>, build: Build, numbers: &Numbers<'_>) -> (Vec<Row>, usize) {
     let mut rows = (build.rows)(numbers);
+    let all = rows.len();
     arrange(&mut rows, parts.noun.columns, &parts.order.sort, parts.order.top);
-    rows
+    let left_out = all - rows.len();
+    (rows, left_out)
 }
 
 fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) -> (Vm, Slice, u64) {
@@ -147,7 +186,7 @@ fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) ->
             others: false,
             events: numbers.events,
             running: None,
-            rows: rows(parts, build, &numbers),
+            rows: rows(parts, build, &numbers).0,
         });
         wall_ns += wall;
         sum.add(&slice);
@@ -155,19 +194,23 @@ fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) ->
     vcpus.sort_by_key(|vcpu| (vcpu.vcpu, vcpu.tid));
     if let Some(crowd) = crowd {
         let numbers = numbers(parts, build, &crowd, 0, &ids, None);
-        vcpus.push(others(visible(group), numbers.events, rows(parts, build, &numbers)));
+        vcpus.push(others(visible(group), numbers.events, rows(parts, build, &numbers).0));
         sum.add(&crowd);
     }
     let numbers = numbers(parts, build, &sum, wall_ns, &ids, None);
+    let identity = &group.identity;
     let vm = Vm {
         pid: visible(group),
-        name: group.name.clone(),
-        vmm: group.vmm.clone(),
+        name: identity.name.clone(),
+        vmm: identity.vmm.as_str().to_owned(),
+        uuid: identity.uuid.clone(),
+        id: identity.id.clone(),
+        within: group.within(),
         ended,
         events: numbers.events,
         busy_share: None,
         waiting_share: None,
-        rows: rows(parts, build, &numbers),
+        rows: rows(parts, build, &numbers).0,
         vcpus,
     };
     (vm, sum, wall_ns)

@@ -10,6 +10,7 @@ use crate::{
         rows::{RowStats, Slice},
     },
     decode::Isa,
+    drilldown::exits::rows::Code,
     model::{Cell, Column, Row},
 };
 
@@ -47,11 +48,16 @@ pub struct Build {
     pub event_counters: &'static [usize],
     /// The rows of a vCPU, of a VM or of all together, in any order.
     pub rows: fn(&Numbers<'_>) -> Vec<Row>,
+    /// What the reader must know beside the rows. There are no exits if they are not counted.
+    pub notes: Option<Notes>,
     /// Makes counters that the kernel corrects after the fact fit an earlier copy, so that none ever becomes less.
     pub settle: Option<fn(&mut Slice, &Slice)>,
     /// A vCPU has one row: tables have a line for each, and one for their sum.
     pub one_row: bool,
 }
+
+/// Sentences from the numbers of all VMs together and the exits of the same time.
+pub type Notes = fn(&Numbers<'_>, &[(Code, u64)]) -> Vec<String>;
 
 /// What rows are built from.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +99,16 @@ impl Numbers<'_> {
 }
 
 impl Build {
+    /// Every row is an event, there are no rows, and nothing more is to be said: for what a noun has no need of.
+    pub const PLAIN: Self = Self {
+        is_event: |_| true,
+        event_counters: &[],
+        rows: |_| Vec::new(),
+        notes: None,
+        settle: None,
+        one_row: false,
+    };
+
     /// Events in a slice.
     #[must_use]
     pub fn events(&self, slice: &Slice) -> u64 {

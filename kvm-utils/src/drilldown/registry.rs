@@ -1,10 +1,21 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{exits, msr, noun::Noun, time};
+use super::{cpuid, exits, hypercall, io, irq, msr, noun::Noun, time};
 
 /// Every drill-down.
-pub static REGISTRY: &[&Noun] =
-    &[&exits::NOUN, &msr::MSR, &msr::WRMSR, &msr::MSR_PATHS, &msr::WRMSR_PATHS, &time::TIME];
+pub static REGISTRY: &[&Noun] = &[
+    &exits::NOUN,
+    &msr::MSR,
+    &msr::WRMSR,
+    &msr::MSR_PATHS,
+    &msr::WRMSR_PATHS,
+    &msr::IPI,
+    &io::IO,
+    &cpuid::NOUN,
+    &hypercall::NOUN,
+    &time::TIME,
+    &irq::NOUN,
+];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.
 pub static SHARED_MAPS: &[&str] = &[
@@ -17,6 +28,7 @@ pub static SHARED_MAPS: &[&str] = &[
     "TROUBLE",
     "ROWS",
     "MORE_ROWS",
+    "CROWDS",
     "NUMBERS",
     "CLOCK",
 ];

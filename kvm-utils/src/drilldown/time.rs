@@ -33,7 +33,14 @@ pub static TIME: Noun = Noun {
     mode: mode::LEDGER,
     row_bits: 0,
     counters: EXITS + 1,
-    build: Some(Build { is_event, event_counters: &[EXITS], rows, settle: Some(settle), one_row: true }),
+    build: Some(Build {
+        is_event,
+        event_counters: &[EXITS],
+        rows,
+        settle: Some(settle),
+        one_row: true,
+        ..Build::PLAIN
+    }),
 };
 
 /// The columns: who, shares in the order of [`Bucket`], then the same in ns.

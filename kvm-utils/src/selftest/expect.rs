@@ -139,6 +139,14 @@ pub fn exits(host: &Host, operation: Operation, executed: u64, count: u64) -> Ve
     let all = match operation {
         Operation::Cpuid { .. } | Operation::SpinCpuid => vec![by(&[vmx::CPUID], &[svm::CPUID])],
         Operation::PortIn { .. } | Operation::PortOut { .. } => vec![by(&[vmx::IO_INSTRUCTION], &[svm::IO])],
+        // Read ahead at once (`emulator_pio_in_emulated`, arch/x86/kvm/x86.c).
+        Operation::PortInString { .. } => vec![by(&[vmx::IO_INSTRUCTION], &[svm::IO])],
+        Operation::PortOutString { bytes, .. } => {
+            // One exit as long as the kernel takes the bytes, one for each that it hands to user space.
+            let mut out = by(&[vmx::IO_INSTRUCTION], &[svm::IO]);
+            out.or_count = Some(u64::from(bytes) * executed);
+            vec![out]
+        }
         Operation::MmioRead { address } if in_lapic(address) => {
             let mut read = by(LAPIC_VMX, LAPIC_SVM);
             if host.isa == Isa::Vmx {

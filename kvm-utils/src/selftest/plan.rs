@@ -30,6 +30,20 @@ pub enum Operation {
         /// The byte.
         value: u8,
     },
+    /// Bytes from a port by one string instruction.
+    PortInString {
+        /// The port.
+        port: u16,
+        /// How many, at most a page.
+        bytes: u16,
+    },
+    /// Bytes to a port by one string instruction.
+    PortOutString {
+        /// The port.
+        port: u16,
+        /// How many, at most a page.
+        bytes: u16,
+    },
     /// 32 bits from a guest-physical address.
     MmioRead {
         /// The address, below 4 GiB.
@@ -139,6 +153,8 @@ impl Operation {
             Self::Cpuid { leaf } => step(Op::Cpuid, leaf.into(), 0),
             Self::PortIn { port } => step(Op::PortIn, port.into(), 0),
             Self::PortOut { port, value } => step(Op::PortOut, port.into(), value.into()),
+            Self::PortInString { port, bytes } => step(Op::PortInString, port.into(), bytes.into()),
+            Self::PortOutString { port, bytes } => step(Op::PortOutString, port.into(), bytes.into()),
             Self::MmioRead { address } => step(Op::MmioRead, address.into(), 0),
             Self::MmioWrite { address, value } => step(Op::MmioWrite, address.into(), value.into()),
             Self::ReadMsr { index } => step(Op::Rdmsr, index.into(), 0),
@@ -377,6 +393,8 @@ impl fmt::Display for Operation {
             Self::Cpuid { leaf } => write!(f, "cpuid leaf {leaf:#x}"),
             Self::PortIn { port } => write!(f, "in from port {port:#x}"),
             Self::PortOut { port, .. } => write!(f, "out to port {port:#x}"),
+            Self::PortInString { port, bytes } => write!(f, "ins of {bytes} bytes from port {port:#x}"),
+            Self::PortOutString { port, bytes } => write!(f, "outs of {bytes} bytes to port {port:#x}"),
             Self::MmioRead { address } => write!(f, "read of {address:#x}"),
             Self::MmioWrite { address, .. } => write!(f, "write to {address:#x}"),
             Self::ReadMsr { index } => write!(f, "rdmsr {index:#x}"),

@@ -1,6 +1,7 @@
 //! One run of the tracer: from the kernel's counters to reports.
 
 mod cost;
+mod crowds;
 mod witness;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
 };
 
 use cost::Cost;
+use crowds::Crowds;
 use kvm_utils_common::{config::Trouble, vcpu::STATE_DEAD};
 use witness::{Bounds, Reading, Vms, Witness, between};
 
@@ -31,8 +33,9 @@ use crate::{
         noun::Noun,
         tally::Tally,
     },
-    host::{self, names},
+    host::{self, Identity},
     model::{Host, KvmStat, Proof, Report},
+    view::units,
 };
 
 /// Which VMs a run is about, beyond what the programs filter themselves.
@@ -40,17 +43,17 @@ use crate::{
 pub struct Select {
     /// Processes, as seen from here; if there are names as well, either suffices.
     pub pids: Vec<u32>,
-    /// Names or patterns; empty = any.
+    /// Names, or what else a VM answers to, or patterns; empty = any.
     pub names: Vec<String>,
 }
 
 impl Select {
-    /// Whether the VM of this name in this process is wanted.
+    /// Whether this VM in this process is wanted.
     #[must_use]
-    pub fn wants(&self, pid: u32, name: &str) -> bool {
+    pub fn wants(&self, pid: u32, vm: &Identity) -> bool {
         self.names.is_empty()
             || self.pids.contains(&pid)
-            || self.names.iter().any(|n| n == name || (names::is_glob(n) && names::matches_glob(n, name)))
+            || self.names.iter().any(|name| vm.answer(name).is_some() || vm.fits(name))
     }
 }
 
@@ -91,6 +94,10 @@ pub struct Session {
     interval_began: Mark,
     /// Records of vCPUs that are not wanted, to be cleared at the next opportunity.
     dropped: HashSet<u32>,
+    /// Processes with events on no vCPU's thread.
+    crowds: Crowds,
+    /// Some events may come in interrupts, and the programs cannot tell.
+    blind_to_interrupts: bool,
     /// VMs that ended and are not listed any more.
     unlisted: u64,
     cost: Cost,
@@ -112,6 +119,7 @@ impl Session {
         incomparable: Option<String>,
     ) -> Result<Self, TracerError> {
         let root = host::SysRoot::default();
+        let proc = root.proc();
         let filtered =
             !settings.tgids.is_empty() || !settings.vcpu_ids.is_empty() || !select.names.is_empty();
         let info = host::HostInfo::gather(&root);
@@ -139,12 +147,15 @@ impl Session {
             select,
             witness,
             info,
-            proc: root.proc(),
+            proc: proc.clone(),
             root,
             filtered,
             run_began: mark(zero.clone()),
             interval_began: mark(zero),
             dropped: HashSet::new(),
+            crowds: Crowds::new(proc, settings.pid_namespace.is_none()),
+            blind_to_interrupts: settings.preempt_count.is_none()
+                && settings.events.iter().any(|(event, ..)| event.in_interrupts()),
             unlisted: 0,
             cost: Cost::new(),
             tsc_offsets,
@@ -196,13 +207,15 @@ impl Session {
     fn admit(&mut self) -> Result<(), TracerError> {
         let mut newcomers = self.collection.newcomers(&self.snapshot);
         newcomers.sort_by_key(|head| head.since);
+        // A process is asked once for all of its vCPUs.
+        let mut identities: BTreeMap<u32, Identity> = BTreeMap::new();
         for head in newcomers {
             if self.dropped.contains(&head.slot) || crate::drilldown::exits::collect::is_overflow(&head) {
                 continue;
             }
-            let (name, vmm) = self.identify(&head);
-            if self.select.wants(visible_pid(&head), &name) {
-                self.groups.join(&head, |_| (name, vmm));
+            let identity = identities.entry(head.tgid).or_insert_with(|| self.identify(&head));
+            if self.select.wants(visible_pid(&head), identity) {
+                self.groups.join(&head, |_| identity.clone());
                 self.collection.welcome(&head);
             } else {
                 self.tracer.ignore(head.slot, head.tgid)?;
@@ -232,6 +245,7 @@ impl Session {
             self.tally.absorb((head.slot, head.since), slice, settle);
         }
         for (tgid, rows) in more.crowds {
+            self.crowds.meet(tgid, || self.tracer.crowd_name(tgid))?;
             self.tally.absorb_crowd(tgid, Slice { rows, ..Slice::default() });
         }
         Ok(())
@@ -269,15 +283,15 @@ impl Session {
         tgid == 0 || Path::new(&self.proc.of(tgid, "task")).join(tid.to_string()).exists()
     }
 
-    fn identify(&self, head: &Head) -> (String, String) {
+    fn identify(&self, head: &Head) -> Identity {
         let pid = head.ns_tgid;
         let process = (pid != 0).then(|| host::VmProcess::read(&self.proc, pid).seen().flatten()).flatten();
         process.map_or_else(
             || {
                 let comm: Vec<u8> = head.comm.iter().copied().take_while(|b| *b != 0).collect();
-                (host::process::printable(&comm), "unknown".to_owned())
+                Identity::unknown(host::process::printable(&comm))
             },
-            |vm| (vm.name, vm.vmm.as_str().to_owned()),
+            |vm| vm.identity,
         )
     }
 
@@ -392,6 +406,7 @@ impl Session {
         };
         let isa = exits.isa.map(Isa::from_raw).or_else(|| host::info::vendor_isa(&self.root));
         let hints = hints(&exits);
+        let mut notes = Vec::new();
         let (vms, totals) = if self.noun.build.is_some() {
             let body = body::body(&Parts {
                 noun: self.noun,
@@ -401,18 +416,42 @@ impl Session {
                 scope,
                 interval,
                 began_ns,
+                exits: &exits.by_code,
                 isa,
                 order,
-                stranger: &|tgid| self.stranger(tgid),
+                owner: &|tgid| {
+                    let has_vm = |tgid| self.groups.vms.iter().any(|vm| vm.tgid == tgid);
+                    self.crowds.owner(tgid, has_vm, !self.filtered)
+                },
             });
             proof.counted = body.counted;
             proof.kvm_stat = KvmStat::NotKept;
             proof.own_cost = self.cost.recent();
+            notes.extend(body.notes);
+            if body.left_out > 0 {
+                let rows = units::counted(body.left_out as u64, "row is", "rows are");
+                notes.push(format!("{rows} not shown; --top N shows the first N"));
+            }
+            if body.unattributed > 0 {
+                let (one, many) = self.noun.counting;
+                notes.push(format!(
+                    "{} more came in interrupts of the host or on threads of the kernel, for these VMs or others: \
+                     without --pid, --vm and --vcpu they are shown",
+                    units::counted(body.unattributed, one, many)
+                ));
+            }
+            if self.blind_to_interrupts {
+                notes.push(
+                    "this kernel does not show when it deals with an interrupt of the host: what comes in one is \
+                     shown under the thread that it came upon"
+                        .to_owned(),
+                );
+            }
             (body.vms, body.totals)
         } else {
             (exits.vms, exits.totals)
         };
-        let mut notes = self.tracer.lacks().to_vec();
+        notes.extend(self.tracer.lacks().iter().cloned());
         if scope == Scope::Run && self.unlisted > 0 {
             notes.push(format!("{} VMs that ended earlier are in the totals only", self.unlisted));
         }
@@ -444,16 +483,6 @@ impl Session {
             vms,
             totals,
         }
-    }
-
-    /// The name of a process without a VM, in the initial pid namespace, on whose threads there were events; `None` if only
-    /// some VMs are wanted.
-    fn stranger(&self, tgid: u32) -> Option<String> {
-        if self.filtered {
-            return None;
-        }
-        let name = host::process::Stat::read(&self.proc, tgid).seen().map(|stat| stat.comm);
-        Some(name.unwrap_or_else(|| format!("process {tgid}")))
     }
 
     /// Whether every VM seen so far has ended; `None` before the first.

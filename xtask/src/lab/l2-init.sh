@@ -1,6 +1,7 @@
 #!/bin/busybox sh
 # The guest inside the lab: does some of everything that leaves guest mode, then powers off.
-# work=SECONDS on the kernel command line says for how long, work=boot for not at all.
+# work=SECONDS on the kernel command line says for how long, work=boot for not at all. work=clock and work=timers do one
+# thing only, on every CPU, as fast as they can: ask for the time, arm timers; work_seconds=SECONDS says for how long (10).
 B=/bin/busybox
 $B mount -t proc proc /proc
 $B mount -t sysfs sysfs /sys
@@ -11,6 +12,9 @@ for file in $($B cat /mod/list); do $B insmod "/mod/$file"; done
 now() { IFS=. read -r seconds _ </proc/uptime; }
 now
 echo "L2-READY after $seconds s with $($B nproc) CPUs, clock $($B cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+
+# Devices that only some guests have.
+[ -e /sys/class/net/eth0 ] && $B ifconfig eth0 up
 
 # One turn: each line is a reason to leave.
 turn() {
@@ -25,11 +29,30 @@ turn() {
   $B taskset 1 $B yes | $B taskset 2 $B head -c 65536 >/dev/null
   # Memory nobody has touched yet.
   $B dd if=/dev/zero of=/tmp/fill bs=65536 count=16 2>/dev/null
+  # Devices that only some guests have.
+  [ -b /dev/vda ] && $B dd if=/dev/vda of=/dev/null bs=4096 count=8 iflag=direct 2>/dev/null
+  [ -c /dev/hwrng ] && $B dd if=/dev/hwrng of=/dev/null bs=16 count=1 2>/dev/null
   # Timers, and time with nothing to do.
   $B usleep 20000
 }
 
-if [ "${work:-boot}" != boot ]; then
+# One system call over and over, on every CPU.
+storm() {
+  cpu=0
+  while [ "$cpu" -lt "$($B nproc)" ]; do
+    $B taskset "$($B printf %x $((1 << cpu)))" $B timeout "${work_seconds:-10}" /load "$1" &
+    cpu=$((cpu + 1))
+  done
+  wait
+}
+
+case ${work:-boot} in
+boot) ;;
+clock | timers)
+  storm "$work"
+  echo "L2-WORKED $work"
+  ;;
+*)
   end=$((seconds + work))
   turns=0
   while [ "$seconds" -lt "$end" ]; do
@@ -38,6 +61,7 @@ if [ "${work:-boot}" != boot ]; then
     now
   done
   echo "L2-WORKED $turns turns"
-fi
+  ;;
+esac
 echo "L2-DONE"
 $B poweroff -f

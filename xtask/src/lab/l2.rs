@@ -11,16 +11,17 @@ use super::cache::Cache;
 use super::cpio::Archive;
 use super::initramfs::{self, BUSYBOX};
 use super::kernel::{self, Flavour};
+use super::l2_load;
 use super::packages;
 
 /// What the guest does after booting; see there for its `work=` parameter.
 const INIT: &str = include_str!("l2-init.sh");
 
-/// The guest's modules: devices that give CPUID and MSRs of each processor.
-const MODULES: [&str; 2] = ["cpuid", "msr"];
+/// The guest's modules: devices that give CPUID and MSRs of each processor, and drivers of virtual devices.
+const MODULES: [&str; 6] = ["cpuid", "msr", "virtio_pci", "virtio_blk", "virtio-rng", "virtio_net"];
 
-/// What a VMM needs to start the guest, with `console=ttyS0 quiet work=SECONDS` (or `work=boot`) as its
-/// kernel command line.
+/// What a VMM needs to start the guest, with `console=ttyS0 quiet work=SECONDS` (or another `work=`, see [`INIT`]) as
+/// its kernel command line.
 pub(crate) struct L2 {
     pub(crate) kernel: PathBuf,
     pub(crate) initramfs: PathBuf,
@@ -42,13 +43,16 @@ pub(crate) fn prepare(cache: &Cache) -> Result<L2> {
     packages::ensure(packages::BOOT.iter().chain([&packages::QEMU]))?;
     let kernel = kernel::prepare(cache, Suite::Bookworm, Flavour::Cloud)?;
     let busybox = fs::read(BUSYBOX).with_context(|| format!("cannot read {BUSYBOX}"))?;
-    let key = Sha256::new_with_prefix(INIT).chain_update(&busybox).finalize();
+    let (load, modules) = (l2_load::elf(), MODULES.join(" "));
+    let key = Sha256::new_with_prefix(INIT).chain_update(modules).chain_update(&busybox).chain_update(&load);
+    let key = key.finalize();
     let path = kernel.dir.join(format!("l2-{key:x}.cpio"));
     let _lock = cache.lock("initramfs")?;
     if !path.exists() {
         let mut archive = Archive::default();
         archive.dir("/proc").dir("/sys").dir("/dev").dir("/tmp");
         archive.file(BUSYBOX, 0o755, busybox).file("/init", 0o755, INIT);
+        archive.file("/load", 0o755, load);
         initramfs::add_modules(&mut archive, &kernel, &MODULES)?;
         cache.publish_file(&path, &archive.to_vec()?)?;
     }

@@ -13,6 +13,7 @@ mod initramfs;
 mod intel;
 mod kernel;
 pub(crate) mod l2;
+mod l2_load;
 mod mirror;
 mod newest;
 pub(crate) mod packages;

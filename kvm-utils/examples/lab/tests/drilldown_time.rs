@@ -267,7 +267,7 @@ fn linux_guest(context: &Context, source: Source) -> Result<()> {
     ensure!(vm["name"] == "lab-time" && vm["ended"] == true, "{vm}");
     let mut sum = 0;
     for (id, vcpu) in vm["vcpus"].as_array().context("no vcpus")?.iter().enumerate() {
-        ensure!(vcpu["vcpu"] == id && vcpu["time"][0]["vcpu"] == id.to_string(), "{vcpu}");
+        ensure!(vcpu["vcpu"] == id && vcpu["time"][0]["vcpu"].as_str() == Some(&id.to_string()), "{vcpu}");
         let times = Times::of(&vcpu["time"][0])?;
         eprintln!("  {times:?}");
         within("wall time", times.wall, 0, ns(most), 0)?;

@@ -18,6 +18,10 @@ macro_rules! tracer_tests {
     };
 }
 
+mod drilldown_cpuid;
+mod drilldown_hypercall;
+mod drilldown_io;
+mod drilldown_irq;
 mod drilldown_msr;
 mod drilldown_time;
 mod guest;
@@ -44,8 +48,13 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (tracer_attach::RAW, tracer_attach::CLASSIC),
         (tracer_linux::RAW, tracer_linux::CLASSIC),
         (tracer_host::RAW, tracer_host::CLASSIC),
+        (drilldown_io::RAW, drilldown_io::CLASSIC),
         (drilldown_msr::RAW, drilldown_msr::CLASSIC),
+        (drilldown_cpuid::RAW, drilldown_cpuid::CLASSIC),
+        (drilldown_hypercall::RAW, drilldown_hypercall::CLASSIC),
         (drilldown_time::RAW, drilldown_time::CLASSIC),
+        (drilldown_irq::RAW, drilldown_irq::CLASSIC),
+        (drilldown_irq::DEVICES_RAW, drilldown_irq::DEVICES_CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {

@@ -63,6 +63,16 @@ impl ThreadLayout {
     }
 }
 
+/// Whether programs on raw tracepoints may be preempted: from 7.0 on tracepoints are protected by SRCU instead of disabled
+/// preemption (kernel/tracepoint.c). Another task that runs the same program on the same CPU then finds it busy, and
+/// the kernel leaves its event out.
+///
+/// # Errors
+/// [`LayoutError`] if the kernel has no BTF.
+pub fn may_be_preempted(files: &BtfFiles) -> Result<bool, LayoutError> {
+    Ok(files.base()?.member_offset("tp_transition_snapshot", "srcu_gp").is_ok())
+}
+
 /// What the program on the raw tracepoint `sched_switch` must be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwitchLayout {
@@ -93,12 +103,14 @@ impl SwitchLayout {
     }
 }
 
-/// Whether the raw tracepoint `event` has arguments of these sizes in bytes; a pointer has 8.
+/// For each raw tracepoint, whether it has arguments of these sizes in bytes; a pointer has 8. What BTF does not tell of one
+/// is a no.
 ///
 /// # Errors
-/// [`LayoutError`] if the kernel's BTF does not tell.
-pub fn has_arguments(files: &BtfFiles, event: &'static str, sizes: &[u32]) -> Result<bool, LayoutError> {
+/// [`LayoutError`] if the kernel has no usable BTF.
+pub fn have_arguments(files: &BtfFiles, events: &[(&'static str, &[u32])]) -> Result<Vec<bool>, LayoutError> {
     let base = files.base()?;
     let kvm = Module::new("kvm", &base, files.kvm.as_ref())?;
-    Ok(argument_sizes(&kvm, event)? == sizes)
+    let has = |event, sizes| argument_sizes(&kvm, event).is_ok_and(|found| found == sizes);
+    Ok(events.iter().map(|(event, sizes)| has(*event, *sizes)).collect())
 }

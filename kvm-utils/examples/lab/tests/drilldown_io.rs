@@ -1,0 +1,206 @@
+//! io says which ports and registers guests access, how often, who answers, and how long that takes.
+
+use anyhow::{Result, ensure};
+use kvm_utils::decode::Class;
+use kvm_utils::selftest::{Config, Operation, Phase, Plan};
+use serde_json::Value;
+
+use super::tracer_linux::boot;
+use crate::check;
+use crate::drilldown::Summary;
+use crate::reference::EventCounter;
+use crate::registry::Context;
+use crate::tracer::{Source, Tracer};
+
+tracer_tests! {
+    "io-known-numbers", 60, known_numbers;
+    "io-untimed-pages", 60, untimed_pages;
+    "io-linux-guest", 300, linux_guest;
+    "io-acpi-pm-timer", 300, acpi_pm_timer;
+}
+
+/// The interrupt mask of the first 8259, which KVM emulates.
+const PIC_MASK: u16 = 0x21;
+/// Edge/level control of the first 8259, which KVM emulates.
+const ELCR: u16 = 0x4d0;
+/// Where no device of KVM answers.
+const USER_PORT: u16 = 0x1234;
+const USER_ADDRESS: u32 = 0xd000_0000;
+/// The LAPIC timer's current count, and its divider.
+const LAPIC_READ: u32 = 0xfee0_0390;
+const LAPIC_WRITE: u32 = 0xfee0_03e0;
+/// Bytes of a string instruction.
+const STRING: u64 = 64;
+
+/// Operation, how often, and where it is shown: address, direction, and the share that the VMM answers.
+type Known = (Operation, u64, u32, &'static str, f64);
+
+fn known() -> Vec<Known> {
+    let input = |port| Operation::PortIn { port };
+    let output = |port| Operation::PortOut { port, value: 0 };
+    let read = |address| Operation::MmioRead { address };
+    let write = |address| Operation::MmioWrite { address, value: 0 };
+    vec![
+        (input(PIC_MASK), 211, PIC_MASK.into(), "in", 0.0),
+        (output(ELCR), 223, ELCR.into(), "out", 0.0),
+        (input(USER_PORT), 227, USER_PORT.into(), "in", 1.0),
+        (output(USER_PORT), 229, USER_PORT.into(), "out", 1.0),
+        (read(USER_ADDRESS), 127, USER_ADDRESS, "read", 1.0),
+        (write(USER_ADDRESS), 131, USER_ADDRESS, "write", 1.0),
+        (read(LAPIC_READ), 137, LAPIC_READ, "read", 0.0),
+        (write(LAPIC_WRITE), 139, LAPIC_WRITE, "write", 0.0),
+    ]
+}
+
+/// String instructions: port, how often, direction, and events of each. The kernel reads ahead; it writes bytes one by one,
+/// in one exit as long as it takes them itself.
+const STRINGS: [(u16, u64, &str, u64); 4] = [
+    (USER_PORT + 1, 13, "in", 1),
+    (PIC_MASK + 0x80, 11, "in", 1),
+    (USER_PORT + 2, 7, "out", STRING),
+    (ELCR + 1, 5, "out", STRING),
+];
+
+fn plan() -> Plan {
+    let phase = |operation, count| Phase::new(format!("{operation:?}"), Class::Io, operation, count);
+    let mut phases: Vec<Phase> =
+        known().into_iter().map(|(operation, count, ..)| phase(operation, count)).collect();
+    let bytes = STRING as u16;
+    phases.extend(STRINGS.map(|(port, count, dir, _)| match dir {
+        "in" => phase(Operation::PortInString { port, bytes }, count),
+        _ => phase(Operation::PortOutString { port, bytes }, count),
+    }));
+    Plan { phases, skipped: Vec::new() }
+}
+
+/// Counts of perf: ports, memory and doorbells, all events; of memory also reads that were not answered.
+struct Perf([EventCounter; 3]);
+
+impl Perf {
+    fn new() -> Result<Self> {
+        Ok(Self([
+            EventCounter::new("kvm_pio", &[])?,
+            EventCounter::new("kvm_mmio", &["type == 0"])?,
+            EventCounter::new("kvm_fast_mmio", &[])?,
+        ]))
+    }
+
+    /// All events, and the unanswered reads among them.
+    fn read(&self) -> Result<(u64, u64)> {
+        let [ports, memory, doorbells] = &self.0;
+        let memory = memory.read()?;
+        Ok((ports.read()?[0] + memory[0] + doorbells.read()?[0], memory[1]))
+    }
+}
+
+/// The sums are those of perf: each event, and each access, of which an unanswered read is none.
+fn ensure_equals(summary: &Summary, (all, unanswered): (u64, u64)) -> Result<()> {
+    let ours = (summary.sum("events", &[]), summary.count());
+    eprintln!("  events and accesses {ours:?}, perf {:?}", (all, all - unanswered));
+    ensure!(ours == (all, all - unanswered), "{ours:?}, perf {all} with {unanswered} unanswered reads");
+    Ok(())
+}
+
+fn row<'a>(summary: &'a Summary, address: &str, dir: &str) -> Result<&'a Value> {
+    let found: Vec<&Value> =
+        summary.totals().into_iter().filter(|row| row["address"] == address && row["dir"] == dir).collect();
+    ensure!(found.len() == 1, "{} rows for {dir} {address}: {}", found.len(), summary.value());
+    Ok(found[0])
+}
+
+fn known_numbers(context: &Context, source: Source) -> Result<()> {
+    let mut session = check::start(&plan(), Config::default(), check::options())?;
+    let perf = Perf::new()?;
+    let tracer = Tracer::start_noun(context, "io", source, &["-i", "300ms"])?;
+    let before = perf.read()?;
+    while session.run_phase()?.is_some() {}
+    let summary = tracer.stop_noun()?;
+    let now = perf.read()?;
+    ensure_equals(&summary, (now.0 - before.0, now.1 - before.1))?;
+    for (operation, count, address, dir, vmm) in known() {
+        let row = row(&summary, &format!("{address:#x}"), dir)?;
+        ensure!(row["count"] == count && row["units"] == count, "{operation}: {row}");
+        ensure!(row["address_value"] == address, "{row}");
+        ensure!(row["vmm_share"].as_f64() == Some(vmm), "{operation}: {row}");
+        let answered_late = dir == "read" && vmm > 0.0;
+        ensure!(row["events"] == if answered_late { 2 * count } else { count }, "{operation}: {row}");
+        // Each is one exit; a string instruction or an entry without exit could only make it fewer.
+        ensure!(row["timed"] == count, "{operation}: {row}");
+        let (mean, max) = (row["mean_ns"].as_u64().unwrap_or(0), row["max_ns"].as_u64().unwrap_or(0));
+        ensure!(mean > 0 && mean <= max && row["total_ns"].as_u64() >= Some(max), "{operation}: {row}");
+    }
+    for (port, count, dir, events) in STRINGS {
+        let row = row(&summary, &format!("{port:#x}"), dir)?;
+        ensure!(row["count"] == count * events && row["units"] == count * STRING, "{dir} {port:#x}: {row}");
+    }
+    // The kernel's own device takes all bytes of an instruction in one exit.
+    ensure!(row(&summary, &format!("{:#x}", ELCR + 1), "out")?["timed"] == 5, "{}", summary.value());
+    let vm = summary.vm_of(std::process::id())?;
+    ensure!(vm["vcpus"][0]["vcpu"] == 0 && vm["count"] == summary.count(), "{vm}");
+    Ok(())
+}
+
+/// By page, and without exits and entries: the same counts, no times.
+fn untimed_pages(context: &Context, source: Source) -> Result<()> {
+    let mut session = check::start(&plan(), Config::default(), check::options())?;
+    let perf = Perf::new()?;
+    let tracer = Tracer::start_noun(context, "io", source, &["--no-time", "--pages"])?;
+    let before = perf.read()?;
+    while session.run_phase()?.is_some() {}
+    let summary = tracer.stop_noun()?;
+    let now = perf.read()?;
+    ensure_equals(&summary, (now.0 - before.0, now.1 - before.1))?;
+    for (address, dir, count) in [
+        ("0x21", "in", 211),
+        ("0x1234", "out", 229),
+        ("0xd0000xxx", "read", 127),
+        ("0xd0000xxx", "write", 131),
+        ("0xfee00xxx", "read", 137),
+        ("0xfee00xxx", "write", 139),
+    ] {
+        let row = row(&summary, address, dir)?;
+        ensure!(row["count"] == count, "{row}");
+        ensure!(row["mean_ns"].is_null() && row["timed"] == 0 && row["time_share"].is_null(), "{row}");
+    }
+    // Of reads the events themselves tell who answered.
+    ensure!(row(&summary, "0xd0000xxx", "read")?["vmm_share"] == 1.0, "{}", summary.value());
+    ensure!(row(&summary, "0xd0000xxx", "write")?["vmm_share"].is_null(), "{}", summary.value());
+    Ok(())
+}
+
+/// A Linux guest: what perf counts.
+fn linux_guest(context: &Context, source: Source) -> Result<()> {
+    let perf = Perf::new()?;
+    let tracer = Tracer::start_noun(context, "io", source, &[])?;
+    let before = perf.read()?;
+    let pid = boot(context, "lab-io", &[], "work=boot")?;
+    let summary = tracer.stop_noun()?;
+    let now = perf.read()?;
+    ensure_equals(&summary, (now.0 - before.0, now.1 - before.1))?;
+    let vm = summary.vm_of(pid)?;
+    ensure!(vm["name"] == "lab-io" && vm["ended"] == true, "{vm}");
+    // The firmware reads QEMU's configuration by string instructions.
+    let strings = row(&summary, "0x511", "in")?;
+    ensure!(strings["units"].as_u64() > strings["count"].as_u64(), "{strings}");
+    Ok(())
+}
+
+/// Seconds for which the guest asks for the time.
+const ASKS_FOR_S: u64 = 4;
+/// Times a second that it does so at least, with two vCPUs and in an emulator: it would be far more elsewhere.
+const AT_LEAST_PER_S: u64 = 1000;
+
+/// A guest whose clock is the ACPI PM timer: the time that a program asks for is a port of QEMU's.
+fn acpi_pm_timer(context: &Context, source: Source) -> Result<()> {
+    let tracer = Tracer::start_noun(context, "io", source, &["--sort", "total_ns"])?;
+    let words = format!("clocksource=acpi_pm work=clock work_seconds={ASKS_FOR_S}");
+    boot(context, "lab-clock", &[], &words)?;
+    let summary = tracer.stop_noun()?;
+    let timer = row(&summary, "0x608", "in")?;
+    eprintln!("  {timer}");
+    ensure!(timer["count"].as_u64() >= Some(AT_LEAST_PER_S * ASKS_FOR_S), "{timer}");
+    ensure!(timer["share"].as_f64() > Some(0.5) && timer["vmm_share"] == 1.0, "{timer}");
+    ensure!(timer["size"] == 4 && timer["mean_ns"].as_u64() > Some(0), "{timer}");
+    ensure!(summary.totals().first().is_some_and(|row| row["address"] == "0x608"), "{}", summary.value());
+    Ok(())
+}
