@@ -195,7 +195,8 @@ fn work_for(time: Duration, session: &Session) -> Result<()> {
 
 fn busy(context: &Context, source: Source) -> Result<()> {
     let work = vec![steps(Operation::SpinQuiet, 1)];
-    let times = ledger(context, source.option(), Config::default(), work, |session| work_for(WORK, session))?[0];
+    let times =
+        ledger(context, source.option(), Config::default(), work, |session| work_for(WORK, session))?[0];
     ensure!(times.guest > times.wall / 2, "a guest that only computes: {times:?}");
     Ok(())
 }
