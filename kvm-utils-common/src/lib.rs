@@ -6,6 +6,7 @@ pub mod config;
 pub mod cpuid;
 pub mod event;
 pub mod exits;
+pub mod halt;
 pub mod hist;
 pub mod hypercall;
 pub mod io;

@@ -2,6 +2,7 @@
 
 pub mod cpuid;
 pub mod exits;
+pub mod halt;
 pub mod hypercall;
 pub mod io;
 pub mod irq;

@@ -14,7 +14,7 @@ use aya::{
 };
 use kvm_utils_common::{
     config::{TROUBLES, Trouble, mode},
-    numbers::{Clock, VcpuNumbers, ledger::STATE_TASK},
+    numbers::{Clock, STATE_GAUGE, VcpuNumbers, ledger::STATE_TASK},
     rows::{MOST_ROW_BITS, MoreKey, MoreRow, NOUNS, RowCell, RowKey},
     vcpu::{IGNORED_SLOT, Slot, VcpuRecord},
 };
@@ -308,6 +308,7 @@ impl Tracer {
                 None => rows::read_numbers(&self.numbers, slot, self.counters),
             };
         }
+        slice.gauge = rows::read_state(&self.numbers, slot, STATE_GAUGE).checked_sub(1);
         if let Some(record) = self.records.get(slot) {
             // SAFETY: within a live mapping; the kernel writes whole aligned words.
             let other =

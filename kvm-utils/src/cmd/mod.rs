@@ -3,6 +3,7 @@
 pub mod caps;
 pub mod cpuid;
 pub mod exits;
+pub mod halt;
 pub mod hypercall;
 pub mod io;
 pub mod irq;
@@ -48,6 +49,7 @@ enum Command {
     Cpuid(cpuid::Args),
     Hypercall(hypercall::Args),
     Time(time::Args),
+    Halt(halt::Args),
     Irq(irq::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
@@ -67,6 +69,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Cpuid(args) => cpuid::run(args),
         Command::Hypercall(args) => hypercall::run(args),
         Command::Time(args) => time::run(args),
+        Command::Halt(args) => halt::run(args),
         Command::Irq(args) => irq::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),

@@ -3,6 +3,7 @@
 pub mod body;
 pub mod cpuid;
 pub mod exits;
+pub mod halt;
 pub mod hypercall;
 pub mod io;
 pub mod irq;

@@ -99,16 +99,17 @@ fn ledger(
     during: impl Fn(&Session) -> Result<()>,
 ) -> Result<Vec<Times>> {
     let vcpus = u32::try_from(work.len())?;
-    let plan = Plan {
-        phases: vec![Phase { name: "work".to_owned(), class: Class::Other, work: Work::Each(work) }],
-        skipped: Vec::new(),
-    };
+    let phase = |name: &str, work| Phase { name: name.to_owned(), class: Class::Other, work };
+    let seen = phase("seen", Work::Same(steps(Operation::Cpuid { leaf: 0 }, 11)));
+    let plan = Plan { phases: vec![seen, phase("work", Work::Each(work))], skipped: Vec::new() };
     let mut session = check::start(&plan, Config { vcpus, ..config }, check::options())?;
     let tids: Vec<i32> = (0..vcpus).filter_map(|vcpu| session.thread_of(vcpu)).collect();
     let mut tracer = Tracer::spawn_noun(context, "time", &["-i", INTERVAL, "--source", source])?;
     tracer.await_line("attached (")?;
     let before = tids.iter().map(|tid| schedstat(*tid)).collect::<Result<Vec<_>>>()?;
     let began = Instant::now();
+    // A vCPU's time begins with its first event. What its thread waits before is not to be much.
+    session.run_phase()?;
     session.begin_phase()?;
     during(&session)?;
     session.finish_phase()?;
