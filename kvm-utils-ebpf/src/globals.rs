@@ -57,6 +57,12 @@ globals! {
     VCPU_POLL_SUCCESS: u32 = NONE;
     /// `kvm_vcpu.stat.generic.halt_poll_fail_ns`.
     VCPU_POLL_FAIL: u32 = NONE;
+    /// `kvm_vcpu.stat.generic.halt_attempted_poll`.
+    VCPU_POLL_ATTEMPTED: u32 = NONE;
+    /// `kvm_vcpu.stat.generic.halt_successful_poll`.
+    VCPU_POLL_SUCCESSFUL: u32 = NONE;
+    /// `kvm_vcpu.halt_poll_ns`: how long KVM polls for this vCPU before it blocks it.
+    VCPU_POLL_WINDOW: u32 = NONE;
     /// `task_struct.state`; `NONE` where sched_switch passes the state.
     TASK_STATE: u32 = NONE;
     /// `msr_data.index`.
@@ -87,6 +93,8 @@ globals! {
     /// Classic kvm_userspace_exit: descriptors of reason, errno.
     /// Classic kvm_vcpu_wakeup: descriptors of ns, waited, valid.
     VCPU_WAKEUP_FIELDS: u64 = 0;
+    /// Classic kvm_halt_poll_ns: descriptors of grow, new, old.
+    HALT_POLL_FIELDS: u64 = 0;
     /// Classic sched_switch: descriptors of prev_pid, prev_state, next_pid.
     SCHED_SWITCH_FIELDS: u64 = 0;
     /// Classic sched_wakeup: descriptor of pid.

@@ -132,6 +132,16 @@ pub static VCPU_WAKEUP: Event = Event {
     optional: false,
 };
 
+/// KVM chooses to poll longer or shorter before it blocks a vCPU that halts.
+pub static HALT_POLL: Event = Event {
+    name: "kvm_halt_poll_ns",
+    programs: ["kvm_halt_poll_raw", "kvm_halt_poll_tp"],
+    global: "HALT_POLL_FIELDS",
+    fields: &["grow", "new", "old"],
+    arguments: &[1, 4, 4, 4],
+    optional: false,
+};
+
 /// A CPU goes from one thread to another. The raw program knows the prototype without the last argument as well.
 pub static SCHED_SWITCH: Event = Event {
     name: "sched_switch",

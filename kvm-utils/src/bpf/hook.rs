@@ -55,6 +55,7 @@ impl Hook {
         Self::Event(&event::HV_HYPERCALL),
         Self::Event(&event::XEN_HYPERCALL),
         Self::Event(&event::VCPU_WAKEUP),
+        Self::Event(&event::HALT_POLL),
         Self::Event(&event::SCHED_SWITCH),
         Self::Event(&event::SCHED_WAKEUP),
         Self::Event(&irq::INJECTED),

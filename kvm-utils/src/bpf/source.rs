@@ -279,7 +279,15 @@ fn raw(files: &BtfFiles, hooks: &[Hook]) -> Result<Resolved, LayoutError> {
             ("VCPU_MP_STATE", thread.mp_state.unwrap_or(NONE)),
             ("VCPU_POLL_SUCCESS", thread.poll_success.unwrap_or(NONE)),
             ("VCPU_POLL_FAIL", thread.poll_fail.unwrap_or(NONE)),
+            ("VCPU_POLL_WINDOW", thread.poll_window.unwrap_or(NONE)),
         ]);
+        // Together or not at all.
+        if let (Some(attempted), Some(successful), Some(_), Some(_)) =
+            (thread.poll_attempted, thread.poll_successful, thread.poll_success, thread.poll_fail)
+        {
+            globals.push(("VCPU_POLL_ATTEMPTED", attempted));
+            globals.push(("VCPU_POLL_SUCCESSFUL", successful));
+        }
     }
     let mode = by_value | entry_second;
     Ok(Resolved {

@@ -4,6 +4,7 @@ pub mod caps;
 pub mod cpuid;
 mod derived;
 pub mod exits;
+pub mod halt;
 pub mod hypercall;
 pub mod io;
 pub mod irq;
@@ -49,6 +50,7 @@ enum Command {
     Cpuid(cpuid::Args),
     Hypercall(hypercall::Args),
     Time(time::Args),
+    Halt(halt::Args),
     Irq(irq::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
@@ -68,6 +70,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Cpuid(args) => cpuid::run(args),
         Command::Hypercall(args) => hypercall::run(args),
         Command::Time(args) => time::run(args),
+        Command::Halt(args) => halt::run(args),
         Command::Irq(args) => irq::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),

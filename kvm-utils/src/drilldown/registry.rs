@@ -1,6 +1,6 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{cpuid, derived, exits, hypercall, io, irq, msr, noun::Noun, time};
+use super::{cpuid, derived, exits, halt, hypercall, io, irq, msr, noun::Noun, time};
 
 /// Every drill-down.
 pub static REGISTRY: &[&Noun] = &[
@@ -16,6 +16,7 @@ pub static REGISTRY: &[&Noun] = &[
     &hypercall::NOUN,
     &time::TIME,
     &irq::NOUN,
+    &halt::NOUN,
 ];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.

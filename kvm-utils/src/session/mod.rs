@@ -30,6 +30,7 @@ use crate::{
             report::{Body, Order, Scope, body},
             rows::Code,
         },
+        halt,
         noun::Noun,
         tally::Tally,
     },
@@ -72,6 +73,8 @@ struct Mark {
     interval_bounds: Result<Bounds, String>,
     missed: Option<u64>,
     trouble: [u64; 3],
+    /// Posted interrupts so far, where they are of interest.
+    posted: Option<host::Posted>,
 }
 
 /// A running trace.
@@ -130,11 +133,13 @@ impl Session {
         let zero = Ok(witness.begin(info.cpus_online));
         let mut snapshot = Snapshot::default();
         tracer.read(&mut snapshot);
+        let posts = posted(noun, &root);
         let mark = |bounds: Result<Bounds, String>| Mark {
             interval_bounds: bounds.clone(),
             bounds,
             missed: Some(0),
             trouble: [0; 3],
+            posted: posts,
         };
         Ok(Self {
             noun,
@@ -375,6 +380,7 @@ impl Session {
                 self.tracer.trouble(Trouble::UnreadableReason),
                 self.tracer.trouble(Trouble::RowsFull),
             ],
+            posted: posted(self.noun, &self.root),
         };
         Ok((mark, readings))
     }
@@ -452,6 +458,9 @@ impl Session {
             (exits.vms, exits.totals)
         };
         notes.extend(self.tracer.lacks().iter().cloned());
+        if let (Some(posted), Some(before)) = (now.posted, began.posted) {
+            notes.push(posted.since(&before).sentence());
+        }
         if scope == Scope::Run && self.unlisted > 0 {
             notes.push(format!("{} VMs that ended earlier are in the totals only", self.unlisted));
         }
@@ -493,6 +502,11 @@ impl Session {
         }
         Some(self.collection.vcpus.values().all(|vcpu| vcpu.ended))
     }
+}
+
+/// Posted interrupts so far, if the drill-down is of halts, which they end.
+fn posted(noun: &'static Noun, root: &host::SysRoot) -> Option<host::Posted> {
+    std::ptr::eq(noun, &halt::NOUN).then(|| host::Posted::read(root)).flatten()
 }
 
 /// The process as a person here would name it.

@@ -19,6 +19,7 @@ macro_rules! tracer_tests {
 }
 
 mod drilldown_cpuid;
+mod drilldown_halt;
 mod drilldown_hypercall;
 mod drilldown_io;
 mod drilldown_irq;
@@ -53,6 +54,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_cpuid::RAW, drilldown_cpuid::CLASSIC),
         (drilldown_hypercall::RAW, drilldown_hypercall::CLASSIC),
         (drilldown_time::RAW, drilldown_time::CLASSIC),
+        (drilldown_halt::RAW, drilldown_halt::CLASSIC),
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),
         (drilldown_irq::DEVICES_RAW, drilldown_irq::DEVICES_CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
@@ -68,6 +70,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         }
         groups.push(classic);
     }
+    groups.push(drilldown_time::AUTO);
     if raw {
         groups.push(drilldown_msr::PATHS);
     }
