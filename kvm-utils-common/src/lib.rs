@@ -3,9 +3,11 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod config;
+pub mod cpuid;
 pub mod event;
 pub mod exits;
 pub mod hist;
+pub mod hypercall;
 pub mod io;
 pub mod msr;
 pub mod numbers;

@@ -68,6 +68,14 @@ globals! {
     FAST_MMIO_FIELDS: u64 = 0;
     /// Classic kvm_userspace_exit: of reason, errno.
     USERSPACE_EXIT_FIELDS: u64 = 0;
+    /// Classic kvm_cpuid: descriptors of function, index, found, used_max_basic.
+    CPUID_FIELDS: u64 = 0;
+    /// Classic kvm_hypercall: descriptors of nr, a0, a1.
+    HYPERCALL_FIELDS: u64 = 0;
+    /// Classic kvm_hv_hypercall: descriptors of code, fast, rep_cnt.
+    HV_HYPERCALL_FIELDS: u64 = 0;
+    /// Classic kvm_xen_hypercall: descriptor of nr.
+    XEN_HYPERCALL_FIELDS: u64 = 0;
 
     /// Device of this tool's pid namespace; used with the next.
     PIDNS_DEV: u64 = 0;

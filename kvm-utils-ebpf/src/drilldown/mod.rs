@@ -1,5 +1,7 @@
 //! One file per noun: its maps and the functions that hooks hand their events to.
 
+pub mod cpuid;
 pub mod exits;
+pub mod hypercall;
 pub mod io;
 pub mod msr;

@@ -5,13 +5,17 @@
 #![allow(clippy::needless_pass_by_value)]
 
 pub mod event;
+mod kvm_cpuid;
 mod kvm_entry;
 mod kvm_exit;
 mod kvm_fast_mmio;
+mod kvm_hv_hypercall;
+mod kvm_hypercall;
 mod kvm_mmio;
 mod kvm_msr;
 mod kvm_pio;
 mod kvm_userspace_exit;
+mod kvm_xen_hypercall;
 mod set_msr;
 mod vcpu_destroy;
 

@@ -42,10 +42,20 @@ pub struct Vm {
     pub pid: u32,
     pub name: String,
     pub vmm: String,
+    pub uuid: Option<String>,
+    pub id: Option<String>,
+    pub within: Vec<Place>,
     pub ended: bool,
     pub count: u64,
     pub vcpus: Vec<Vcpu>,
     pub totals: Vec<Row>,
+}
+
+/// What a VM's process runs in.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Place {
+    pub kind: String,
+    pub name: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

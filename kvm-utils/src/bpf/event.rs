@@ -18,6 +18,8 @@ pub struct Event {
     pub fields: &'static [&'static str],
     /// Bytes of each argument of the raw tracepoint in the prototype that the raw program is made for.
     pub arguments: &'static [u32],
+    /// The kernel may lack it: then nothing is attached.
+    pub optional: bool,
 }
 
 /// How an event is attached.
@@ -36,6 +38,47 @@ pub static MSR: Event = Event {
     global: "MSR_FIELDS",
     fields: &["write", "ecx", "data", "exception?"],
     arguments: &[4, 4, 8, 1],
+    optional: false,
+};
+
+/// Answers to CPUID.
+pub static CPUID: Event = Event {
+    name: "kvm_cpuid",
+    programs: ["kvm_cpuid_raw", "kvm_cpuid_tp"],
+    global: "CPUID_FIELDS",
+    fields: &["function", "index?", "found", "used_max_basic?"],
+    arguments: &[4, 4, 8, 8, 8, 8, 1, 1],
+    optional: false,
+};
+
+/// Calls of guests to KVM.
+pub static HYPERCALL: Event = Event {
+    name: "kvm_hypercall",
+    programs: ["kvm_hypercall_raw", "kvm_hypercall_tp"],
+    global: "HYPERCALL_FIELDS",
+    fields: &["nr", "a0", "a1"],
+    arguments: &[8, 8, 8, 8, 8],
+    optional: false,
+};
+
+/// Calls through Hyper-V's interface; a kernel may be built without it.
+pub static HV_HYPERCALL: Event = Event {
+    name: "kvm_hv_hypercall",
+    programs: ["kvm_hv_hypercall_raw", "kvm_hv_hypercall_tp"],
+    global: "HV_HYPERCALL_FIELDS",
+    fields: &["code", "fast", "rep_cnt"],
+    arguments: &[2, 1, 2, 2, 2, 8, 8],
+    optional: true,
+};
+
+/// Calls through Xen's interface, which KVM has since 5.12 unless built without it.
+pub static XEN_HYPERCALL: Event = Event {
+    name: "kvm_xen_hypercall",
+    programs: ["kvm_xen_hypercall_raw", "kvm_xen_hypercall_tp"],
+    global: "XEN_HYPERCALL_FIELDS",
+    fields: &["nr"],
+    arguments: &[1, 8, 8, 8, 8, 8, 8, 8],
+    optional: true,
 };
 
 /// Accesses to ports.
@@ -45,6 +88,7 @@ pub static PIO: Event = Event {
     global: "PIO_FIELDS",
     fields: &["rw", "port", "size", "count"],
     arguments: &[4, 4, 4, 4, 8],
+    optional: false,
 };
 
 /// Accesses to memory that is no memory.
@@ -54,6 +98,7 @@ pub static MMIO: Event = Event {
     global: "MMIO_FIELDS",
     fields: &["type", "len", "gpa"],
     arguments: &[4, 4, 8, 8],
+    optional: false,
 };
 
 /// Writes that do no more than ring an ioeventfd.
@@ -63,6 +108,7 @@ pub static FAST_MMIO: Event = Event {
     global: "FAST_MMIO_FIELDS",
     fields: &["gpa"],
     arguments: &[8],
+    optional: true,
 };
 
 /// Returns of the ioctl KVM_RUN.
@@ -72,6 +118,7 @@ pub static USERSPACE_EXIT: Event = Event {
     global: "USERSPACE_EXIT_FIELDS",
     fields: &["reason", "errno"],
     arguments: &[4, 4],
+    optional: false,
 };
 
 impl Event {

@@ -47,6 +47,10 @@ impl Hook {
         Self::Event(&event::MMIO),
         Self::Event(&event::FAST_MMIO),
         Self::Event(&event::USERSPACE_EXIT),
+        Self::Event(&event::CPUID),
+        Self::Event(&event::HYPERCALL),
+        Self::Event(&event::HV_HYPERCALL),
+        Self::Event(&event::XEN_HYPERCALL),
         Self::Function(&SET_MSR_VENDOR),
         Self::Function(&SET_MSR_COMMON),
     ];

@@ -119,7 +119,10 @@ pub fn resolve(choice: SourceChoice, hooks: &[Hook]) -> Result<Resolved, SourceE
     };
     for hook in hooks {
         if let Hook::Event(event) = hook {
-            resolved.events.push(attachable(event, files.as_ref())?);
+            match attachable(event, files.as_ref()) {
+                Err(SourceError::NoEvent(_)) if event.optional => {}
+                found => resolved.events.push(found?),
+            }
         }
     }
     if !resolved.events.is_empty() && resolved.source == Source::Tracepoint {

@@ -23,6 +23,7 @@ use crate::{
   kvm-utils exits --vm web-1 -d 10s            ten seconds of one VM
   kvm-utils exits -p 4711 --by vcpu            each vCPU of the VM in process 4711
   kvm-utils exits --vm 'db-*' --wait           VMs by pattern, from their first exit on
+  kvm-utils exits --vm web.service             the VMs that a unit, pod or container runs
   kvm-utils exits --sort p99_ns --top 5        the five slowest reasons
   kvm-utils exits -o json -i 5s >>exits.jsonl  a JSON document every five seconds
   kvm-utils exits -d 1m --summary --strict     a minute as a whole, or exit code 1

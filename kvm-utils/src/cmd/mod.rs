@@ -1,7 +1,9 @@
 //! The command line: one file per subcommand, which parses its options and runs.
 
 pub mod caps;
+pub mod cpuid;
 pub mod exits;
+pub mod hypercall;
 pub mod io;
 pub mod msr;
 pub mod options;
@@ -41,6 +43,8 @@ enum Command {
     Wrmsr(msr::WriteArgs),
     Msr(msr::Args),
     Io(io::Args),
+    Cpuid(cpuid::Args),
+    Hypercall(hypercall::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -56,6 +60,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Wrmsr(args) => msr::run_writes(args),
         Command::Msr(args) => msr::run(args),
         Command::Io(args) => io::run(args),
+        Command::Cpuid(args) => cpuid::run(args),
+        Command::Hypercall(args) => hypercall::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }

@@ -11,9 +11,10 @@ use super::{
 use crate::{
     bpf::source::{MsrSourceChoice, SourceChoice},
     drilldown::{
-        msr::{COLUMNS, MSR, MSR_PATHS, WRMSR, WRMSR_PATHS},
+        msr::{COLUMNS, IPI, IPI_COLUMNS, MSR, MSR_PATHS, WRMSR, WRMSR_PATHS},
         noun::Noun,
     },
+    error::Failure,
 };
 
 /// Count accesses to model-specific registers, reads and writes
@@ -42,6 +43,7 @@ pub struct Args {
   kvm-utils wrmsr                      all VMs, live
   kvm-utils wrmsr --vm web-1 -d 10s    ten seconds of one VM
   kvm-utils wrmsr -p 4711 --by vcpu    each vCPU of the VM in process 4711
+  kvm-utils wrmsr --ipi --vm web-1     which vCPU interrupts which
   kvm-utils wrmsr --source kprobe      which took the fast path, and which the VMM made
 
 Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
@@ -49,6 +51,9 @@ cannot do it.")]
 pub struct WriteArgs {
     #[command(flatten)]
     options: Options,
+    /// Show who sends interrupts to whom: commands written to x2APICs, by sender, receiver and vector
+    #[arg(long, help_heading = HOW)]
+    ipi: bool,
 }
 
 #[derive(ClapArgs, Debug)]
@@ -79,7 +84,21 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 ///
 /// With cause and remedy.
 pub fn run_writes(args: &WriteArgs) -> anyhow::Result<ExitCode> {
-    trace(&args.options, [&WRMSR, &WRMSR_PATHS])
+    if !args.ipi {
+        return trace(&args.options, [&WRMSR, &WRMSR_PATHS]);
+    }
+    let Options { common, sort, source } = &args.options;
+    let source = match source {
+        MsrSourceChoice::Auto => SourceChoice::Auto,
+        MsrSourceChoice::Raw => SourceChoice::Raw,
+        MsrSourceChoice::Tracepoint => SourceChoice::Tracepoint,
+        MsrSourceChoice::Kprobe => {
+            let why = "--ipi and --source kprobe do not go together: KVM's functions are not told the whole command";
+            return Err(Failure::usage(format!("{why}; leave out one of them")).into());
+        }
+    };
+    let known = IPI_COLUMNS.iter().any(|column| column.id == sort);
+    trace::run(common, &Plan { noun: &IPI, sort: if known { sort } else { IPI.sort }, source })
 }
 
 fn trace(options: &Options, [plain, with_paths]: [&'static Noun; 2]) -> anyhow::Result<ExitCode> {

@@ -23,7 +23,12 @@ pub struct Common {
     /// Trace the VMs of this process; may be given several times
     #[arg(short, long = "pid", value_name = "PID", value_parser = pid, allow_negative_numbers = true, help_heading = WHAT)]
     pub pids: Vec<u32>,
-    /// Trace the VMs of this name (* and ? are wildcards); may be given several times
+    /// Trace the VMs of this name, UUID, pod, container or unit (* and ? are wildcards); may be given several times
+    ///
+    /// Besides its name, a VM answers to the UUID that its guest sees, and to what its manager calls it: the id of
+    /// Firecracker, the number of Proxmox, the sandbox of Kata Containers. A pod (by its uid), a container (by its id, of
+    /// which 12 digits suffice, or LXC's name), a machine (as machinectl lists it) or a unit (like web.service) stands
+    /// for all VMs that run in it.
     #[arg(long = "vm", value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), help_heading = WHAT)]
     pub vms: Vec<String>,
     /// Trace only this vCPU id; may be given several times
@@ -51,7 +56,7 @@ pub struct Common {
     /// What a table is about
     #[arg(long, value_enum, value_name = "WHAT", default_value = "vm", help_heading = HOW)]
     pub by: By,
-    /// Show only the first N rows of each table
+    /// Show only the first N rows of each table (default: all; 30 in the table of a drill-down)
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true, help_heading = HOW)]
     pub top: Option<u32>,
     /// Exit with 1 unless the counts are beyond doubt

@@ -48,7 +48,7 @@ impl Silence {
         // Without /proc there is nothing to say.
         let Ok(scan) = self.scanner.scan() else { return };
         let wanted = |vm: &&VmProcess| {
-            (self.tgids.is_empty() || self.tgids.contains(&vm.pid)) && self.select.wants(vm.pid, &vm.name)
+            (self.tgids.is_empty() || self.tgids.contains(&vm.pid)) && self.select.wants(vm.pid, &vm.identity)
         };
         let vms: usize = scan.vms.iter().filter(wanted).map(VmProcess::vm_count).sum();
         if let Some(note) = sentence(self.noun, vms, self.some_vcpus) {

@@ -41,6 +41,9 @@ const LEAST_VCPUS: u32 = 64;
 /// Not more than this by default: KVM_MAX_VCPUS of the largest host known to us; 380 MB of kernel memory.
 const MOST_VCPUS: u32 = 4096;
 
+/// Drill-downs may have thousands of rows; a table shows so many of them unless `--top` says otherwise.
+const TABLE_ROWS: u32 = 30;
+
 /// What to trace and how, beyond what all drill-downs share.
 pub struct Plan<'a> {
     /// The drill-down.
@@ -90,7 +93,9 @@ async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
     let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);
 
-    let order = Order { sort: plan.sort.to_owned(), top: common.top.map(|n| n as usize) };
+    let many = plan.noun.build.is_some() && common.output == Output::Table;
+    let top = common.top.or(many.then_some(TABLE_ROWS));
+    let order = Order { sort: plan.sort.to_owned(), top: top.map(|n| n as usize) };
     let mut printer = Printer::new(common);
     let began = Instant::now();
     let mut ticks = interval_at((began + common.interval).into(), common.interval);

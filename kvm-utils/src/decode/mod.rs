@@ -8,10 +8,14 @@ use std::fmt;
 
 pub mod apic;
 mod class;
+pub mod cpuid;
 pub mod gpa;
+pub mod hypercall;
 pub mod msr;
+pub mod page_fault;
 pub mod port;
 mod svm;
+pub mod user_exit;
 mod vmx;
 
 pub use class::Class;

@@ -29,6 +29,8 @@ pub struct Body {
     pub counted: u64,
     /// Sentences that belong to them.
     pub notes: Vec<String>,
+    /// Rows over all VMs that were left out because only the first ones are wanted.
+    pub left_out: usize,
 }
 
 /// What a body is made from.
@@ -84,19 +86,25 @@ pub fn body(parts: &Parts<'_>) -> Body {
     out.vms.sort_by_key(|vm| (std::cmp::Reverse(vm.events), vm.pid));
     for (tgid, slice) in crowds {
         let owners: Vec<_> = parts.groups.vms.iter().filter(|group| group.tgid == tgid).collect();
-        let (pid, name, vmm) = match (owners.first(), (parts.stranger)(tgid)) {
-            (Some(first), _) => (visible(first), "(threads shared by VMs)".to_owned(), first.vmm.clone()),
-            (None, Some(name)) => (tgid, name, "no VM".to_owned()),
+        let (pid, name, vmm, within) = match (owners.first(), (parts.stranger)(tgid)) {
+            (Some(first), _) => {
+                let vmm = first.identity.vmm.as_str();
+                (visible(first), "(threads shared by VMs)".to_owned(), vmm, first.within())
+            }
+            (None, Some(name)) => (tgid, name, "no VM", Vec::new()),
             (None, None) => continue,
         };
         let numbers = numbers(parts, build, &slice, 0, &[], None);
         let events = numbers.events;
-        let rows = rows(parts, build, &numbers);
+        let (rows, _) = rows(parts, build, &numbers);
         totals.add(&slice);
         out.vms.push(Vm {
             pid,
             name,
-            vmm,
+            vmm: vmm.to_owned(),
+            uuid: None,
+            id: None,
+            within,
             ended: false,
             events,
             busy_share: None,
@@ -107,7 +115,7 @@ pub fn body(parts: &Parts<'_>) -> Body {
     }
     let all = numbers(parts, build, &totals, wall_ns, &[], None);
     out.counted = all.events;
-    out.totals = rows(parts, build, &all);
+    (out.totals, out.left_out) = rows(parts, build, &all);
     out.notes = build.notes.map(|notes| notes(&all, parts.exits)).unwrap_or_default();
     out
 }
@@ -128,10 +136,13 @@ fn numbers<'a>(
     Numbers { slice, events, interval: parts.interval, wall_ns, isa: parts.isa, vcpus, vcpu }
 }
 
-fn rows(parts: &Parts<'_>, build: Build, numbers: &Numbers<'_>) -> Vec<Row> {
+/// The rows that are wanted, and how many are not.
+fn rows(parts: &Parts<'_>, build: Build, numbers: &Numbers<'_>) -> (Vec<Row>, usize) {
     let mut rows = (build.rows)(numbers);
+    let all = rows.len();
     arrange(&mut rows, parts.noun.columns, &parts.order.sort, parts.order.top);
-    rows
+    let left_out = all - rows.len();
+    (rows, left_out)
 }
 
 fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) -> (Vm, Slice, u64) {
@@ -153,7 +164,7 @@ fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) ->
             others: false,
             events: numbers.events,
             running: None,
-            rows: rows(parts, build, &numbers),
+            rows: rows(parts, build, &numbers).0,
         });
         wall_ns += wall;
         sum.add(&slice);
@@ -161,19 +172,23 @@ fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) ->
     vcpus.sort_by_key(|vcpu| (vcpu.vcpu, vcpu.tid));
     if let Some(crowd) = crowd {
         let numbers = numbers(parts, build, &crowd, 0, &ids, None);
-        vcpus.push(others(visible(group), numbers.events, rows(parts, build, &numbers)));
+        vcpus.push(others(visible(group), numbers.events, rows(parts, build, &numbers).0));
         sum.add(&crowd);
     }
     let numbers = numbers(parts, build, &sum, wall_ns, &ids, None);
+    let identity = &group.identity;
     let vm = Vm {
         pid: visible(group),
-        name: group.name.clone(),
-        vmm: group.vmm.clone(),
+        name: identity.name.clone(),
+        vmm: identity.vmm.as_str().to_owned(),
+        uuid: identity.uuid.clone(),
+        id: identity.id.clone(),
+        within: group.within(),
         ended,
         events: numbers.events,
         busy_share: None,
         waiting_share: None,
-        rows: rows(parts, build, &numbers),
+        rows: rows(parts, build, &numbers).0,
         vcpus,
     };
     (vm, sum, wall_ns)

@@ -1,7 +1,9 @@
 //! One module per noun: reads what the programs recorded and turns it into the model's rows.
 
 pub mod body;
+pub mod cpuid;
 pub mod exits;
+pub mod hypercall;
 pub mod io;
 pub mod msr;
 pub mod noun;

@@ -1,10 +1,19 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{exits, io, msr, noun::Noun};
+use super::{cpuid, exits, hypercall, io, msr, noun::Noun};
 
 /// Every drill-down.
-pub static REGISTRY: &[&Noun] =
-    &[&exits::NOUN, &msr::MSR, &msr::WRMSR, &msr::MSR_PATHS, &msr::WRMSR_PATHS, &io::IO];
+pub static REGISTRY: &[&Noun] = &[
+    &exits::NOUN,
+    &msr::MSR,
+    &msr::WRMSR,
+    &msr::MSR_PATHS,
+    &msr::WRMSR_PATHS,
+    &msr::IPI,
+    &io::IO,
+    &cpuid::NOUN,
+    &hypercall::NOUN,
+];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.
 pub static SHARED_MAPS: &[&str] = &[

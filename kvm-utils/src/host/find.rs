@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    names::{is_glob, matches_glob, near},
+    identity::Answer,
+    names::near,
     process::{Stat, process_of},
     root::{Peek, ProcRoot},
     scan::Scan,
@@ -15,7 +16,7 @@ use super::{
 pub struct Selectors {
     /// `--pid`: process ids as the user sees them.
     pub pids: Vec<u32>,
-    /// `--vm`: names, or patterns with `*` and `?`.
+    /// `--vm`: names, UUIDs, ids, what VMs run in, or patterns with `*` and `?`.
     pub names: Vec<String>,
 }
 
@@ -100,11 +101,13 @@ pub enum FindError {
         /// Pid and name of VMMs that this user may not look into.
         hidden: Vec<(u32, String)>,
     },
-    /// Several VMs have this name.
-    #[error("--vm {name}: {} VMs have this name; use {}", .pids.len(), either_pid(.pids))]
+    /// Several VMs have this name, UUID or id.
+    #[error("--vm {name}: {} VMs have this {what}; use {}", .pids.len(), either_pid(.pids))]
     Ambiguous {
-        /// The name.
+        /// What was typed.
         name: String,
+        /// What it is to them: `name` or `id`.
+        what: &'static str,
         /// Their process ids.
         pids: Vec<u32>,
     },
@@ -238,7 +241,7 @@ impl Finder {
         let comm = stat.comm;
         match vm {
             Peek::Seen(Some(vm)) => {
-                self.pids.entry(pid).or_insert_with(|| (vm.start_time, vm.name.clone()));
+                self.pids.entry(pid).or_insert_with(|| (vm.start_time, vm.identity.name.clone()));
                 Ok(vm)
             }
             Peek::Seen(None) => Err(FindError::NotVm { pid, comm, vms: list(scan) }),
@@ -253,40 +256,50 @@ impl Finder {
 
     fn by_name(&mut self, name: &str, scan: &Scan) -> Result<Vec<VmProcess>, FindError> {
         let bound = self.names.get(name).copied();
-        let exact: Vec<&VmProcess> = scan.vms.iter().filter(|vm| vm.name == name).collect();
+        let answers: Vec<(Answer, &VmProcess)> =
+            scan.vms.iter().filter_map(|vm| Some((vm.identity.answer(name)?, vm))).collect();
+        // The name of one VM may be the id of another, or that of what another runs in.
+        let best = answers.iter().map(|(answer, _)| *answer).min();
+        let exact: Vec<&VmProcess> =
+            answers.iter().filter(|(answer, _)| Some(*answer) == best).map(|(_, vm)| *vm).collect();
+        let what = match best {
+            Some(Answer::Name) => "name",
+            Some(Answer::Id) => "id",
+            Some(Answer::Place) => return Ok(exact.into_iter().cloned().collect()),
+            None => {
+                let all: Vec<VmProcess> =
+                    scan.vms.iter().filter(|vm| vm.identity.fits(name)).cloned().collect();
+                return if all.is_empty() { Err(no_name(name, scan)) } else { Ok(all) };
+            }
+        };
         if let Some(vm) = exact.iter().find(|vm| Some((vm.pid, vm.start_time)) == bound) {
             return Ok(vec![(*vm).clone()]);
         }
         match exact.as_slice() {
-            [] => {}
             [vm] => {
                 self.names.insert(name.to_owned(), (vm.pid, vm.start_time));
-                return Ok(vec![(*vm).clone()]);
+                Ok(vec![(*vm).clone()])
             }
             several => {
                 let pids = several.iter().map(|vm| vm.pid).collect();
-                return Err(FindError::Ambiguous { name: name.to_owned(), pids });
+                Err(FindError::Ambiguous { name: name.to_owned(), what, pids })
             }
         }
-        if is_glob(name) {
-            let all: Vec<VmProcess> =
-                scan.vms.iter().filter(|vm| matches_glob(name, &vm.name)).cloned().collect();
-            if !all.is_empty() {
-                return Ok(all);
-            }
-        }
-        Err(FindError::NoName {
-            name: name.to_owned(),
-            near: near(name, scan.vms.iter().map(|vm| vm.name.as_str()))
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
-            vms: list(scan),
-            hidden: scan.denied_vmms.clone(),
-        })
+    }
+}
+
+fn no_name(name: &str, scan: &Scan) -> FindError {
+    FindError::NoName {
+        name: name.to_owned(),
+        near: near(name, scan.vms.iter().map(|vm| vm.identity.name.as_str()))
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        vms: list(scan),
+        hidden: scan.denied_vmms.clone(),
     }
 }
 
 fn list(scan: &Scan) -> Vec<(u32, String)> {
-    scan.vms.iter().map(|vm| (vm.pid, vm.name.clone())).collect()
+    scan.vms.iter().map(|vm| (vm.pid, vm.identity.name.clone())).collect()
 }

@@ -1,237 +1,192 @@
-//! Who a VM is: which monitor runs it, and what its owner calls it.
+//! Who a VM is: which monitor runs it, what its owner calls it, and what it runs in.
 //!
-//! Only the process itself is asked. Names known elsewhere (libvirt, cgroups) can join here.
+//! The process itself is asked first, then those who manage it. Whatever cannot be read is left out.
 
-use std::{fmt, path::Path};
+use super::{
+    cgroup::{self, Place, PlaceKind, is_container_id},
+    command_line::said,
+    jail, libvirt,
+    names::{is_glob, matches_glob},
+    process::{Process, printable},
+    root::ProcRoot,
+    uuid,
+    vmm::Vmm,
+};
 
-use super::{process::Process, process::printable, qemu};
-
-/// The virtual machine monitor: the program that runs a VM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Vmm {
-    /// QEMU, also under libvirt.
-    Qemu,
-    /// Firecracker.
-    Firecracker,
-    /// Cloud Hypervisor.
-    CloudHypervisor,
-    /// crosvm.
-    Crosvm,
-    /// kvmtool, whose program is called lkvm.
-    Kvmtool,
-    /// This tool's own `selftest`.
-    Selftest,
-    /// Any other.
-    Unknown,
+/// Who a VM is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The name that its owner gave it, else one made of the monitor and the pid, else (for monitors unknown here) the
+    /// process's own.
+    pub name: String,
+    /// The program that runs it.
+    pub vmm: Vmm,
+    /// The UUID that the guest sees as its system's, in lower case; `None` if it was given none, or where only the
+    /// monitor knows.
+    pub uuid: Option<String>,
+    /// What its manager calls it: Firecracker's id, the sandbox of Kata Containers, the number that Proxmox gave it.
+    /// May be the same as the name.
+    pub id: Option<String>,
+    /// What the process runs in, the outermost first.
+    pub within: Vec<Place>,
 }
 
-impl Vmm {
-    /// The name in reports.
+/// How a VM answers to what a person typed, the better the smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Answer {
+    /// It is its name.
+    Name,
+    /// It is its UUID or its id.
+    Id,
+    /// It runs in something of this name; others may as well.
+    Place,
+}
+
+impl Identity {
+    /// Who the VM of `process` is.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Qemu => "qemu",
-            Self::Firecracker => "firecracker",
-            Self::CloudHypervisor => "cloud-hypervisor",
-            Self::Crosvm => "crosvm",
-            Self::Kvmtool => "kvmtool",
-            Self::Selftest => "selftest",
-            Self::Unknown => "unknown",
+    pub fn of(proc: &ProcRoot, process: &Process) -> Self {
+        let pid = process.pid;
+        let vmm = Vmm::of(process);
+        let mut said = said(vmm, process);
+        // libvirt's command lines for QEMU say all that it knows.
+        let driver = match vmm {
+            Vmm::Qemu => Some("qemu"),
+            Vmm::CloudHypervisor => Some("ch"),
+            _ => None,
+        };
+        if let Some(driver) = driver
+            && (said.name.is_none() || said.uuid.is_none())
+            && let Some(domain) = libvirt::domain(&proc.run(), driver, pid, said.name.as_deref())
+        {
+            said.name.get_or_insert(domain.name);
+            said.uuid = said.uuid.or(domain.uuid);
+        }
+        if vmm == Vmm::Firecracker && said.id.is_none() {
+            said.id = jail::id(proc, pid);
+            said.name = said.name.or_else(|| said.id.clone());
+        }
+        let clean = |text: String| Some(printable(text.as_bytes())).filter(|text| !text.trim().is_empty());
+        Self {
+            name: said.name.and_then(clean).unwrap_or_else(|| format!("{vmm}-{pid}")),
+            vmm,
+            uuid: said.uuid,
+            id: said.id.and_then(clean),
+            within: cgroup::places_of(proc, pid, &process.cgroup),
         }
     }
 
-    /// The monitor that a program of this file name is.
+    /// A VM of which nothing is known but the name of its process.
     #[must_use]
-    pub fn of_program(name: &str) -> Self {
-        // Wrapper scripts of some distributions rename `x` to `.x-wrapped`; release files carry a version after the
-        // name. The main thread's name ends after 15 bytes.
-        let name = name.trim_start_matches('.');
-        if name.contains("qemu") || name == "kvm" {
-            Self::Qemu
-        } else if name.starts_with("firecracker") {
-            Self::Firecracker
-        } else if name.starts_with("cloud-hyperviso") {
-            Self::CloudHypervisor
-        } else if name.starts_with("crosvm") {
-            Self::Crosvm
-        } else if name.starts_with("lkvm") || name.starts_with("kvmtool") {
-            Self::Kvmtool
-        } else if name == "kvm-utils" {
-            Self::Selftest
-        } else {
-            Self::Unknown
+    pub fn unknown(name: String) -> Self {
+        Self { name, vmm: Vmm::Unknown, uuid: None, id: None, within: Vec::new() }
+    }
+
+    /// Whether and how the VM answers to `wanted`.
+    #[must_use]
+    pub fn answer(&self, wanted: &str) -> Option<Answer> {
+        if self.name == wanted {
+            return Some(Answer::Name);
         }
-    }
-}
-
-impl fmt::Display for Vmm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// The monitor that `process` is, and the name of its VM: the one its owner gave it, else one made of the monitor and
-/// the pid, else (for monitors unknown here) the process's own name.
-#[must_use]
-pub fn identify(process: &Process) -> (Vmm, String) {
-    let vmm = vmm(process);
-    let arguments = &process.cmdline;
-    let given = match vmm {
-        Vmm::Qemu => qemu::guest_name(arguments),
-        // firecracker --id ID; the jailer passes it on.
-        Vmm::Firecracker => option(arguments, "--id").map(str::to_owned),
-        // cloud-hypervisor --api-socket /run/web-1.sock, or path=/run/web-1.sock
-        Vmm::CloudHypervisor => option(arguments, "--api-socket").and_then(socket_name),
-        // crosvm run --name NAME; its control socket comes next best.
-        Vmm::Crosvm => option(arguments, "--name").map(str::to_owned).or_else(|| {
-            option(arguments, "--socket").or_else(|| option(arguments, "-s")).and_then(socket_name)
-        }),
-        // lkvm run --name NAME
-        Vmm::Kvmtool => option(arguments, "--name").map(str::to_owned),
-        Vmm::Selftest => Some(vmm.as_str().to_owned()),
-        Vmm::Unknown => Some(process.comm.clone()),
-    };
-    let name = given
-        .map(|name| printable(name.as_bytes()))
-        .filter(|name| !name.trim().is_empty())
-        .unwrap_or_else(|| format!("{vmm}-{}", process.pid));
-    (vmm, name)
-}
-
-fn vmm(process: &Process) -> Vmm {
-    let argv0 = process.cmdline.first().and_then(|program| Path::new(program).file_name()?.to_str());
-    // The file is the surest sign; names can be changed by the process.
-    [process.exe.as_deref(), argv0, Some(process.comm.as_str())]
-        .into_iter()
-        .flatten()
-        .map(Vmm::of_program)
-        .find(|vmm| *vmm != Vmm::Unknown)
-        .unwrap_or(Vmm::Unknown)
-}
-
-/// The value of the last `NAME VALUE` or `NAME=VALUE` among the arguments.
-fn option<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
-    let mut value = None;
-    let mut rest = arguments.iter().skip(1);
-    while let Some(argument) = rest.next() {
-        if argument == name {
-            value = rest.next().map(String::as_str).or(value);
-        } else if let Some(inline) = argument.strip_prefix(name).and_then(|tail| tail.strip_prefix('=')) {
-            value = Some(inline);
+        let is_uuid = self.uuid.is_some() && self.uuid == uuid::canonical(wanted);
+        if is_uuid || self.id.as_ref().is_some_and(|id| is_or_abbreviates(wanted, id)) {
+            return Some(Answer::Id);
         }
+        let inside = self.within.iter().any(|place| {
+            is_or_abbreviates(wanted, &place.name)
+                // As systemctl(1) takes names without a suffix.
+                || place.kind == PlaceKind::Unit && place.name.strip_suffix(".service") == Some(wanted)
+        });
+        inside.then_some(Answer::Place)
     }
-    value
+
+    /// Whether a pattern (`*`, `?`) fits anything that [`Identity::answer`] compares.
+    #[must_use]
+    pub fn fits(&self, pattern: &str) -> bool {
+        let places = self.within.iter().map(|place| &place.name);
+        is_glob(pattern)
+            && std::iter::once(&self.name)
+                .chain(&self.uuid)
+                .chain(&self.id)
+                .chain(places)
+                .any(|name| matches_glob(pattern, name))
+    }
 }
 
-/// File names of control sockets that say nothing of the VM; managers that use them (Kata Containers: clh-api.sock)
-/// put the VM's name into the directory.
-const NAMELESS_SOCKETS: [&str; 6] = ["api", "clh-api", "ch", "cloud-hypervisor", "crosvm", "control"];
+/// Docker and Podman list the first 12 digits of an id, crictl 13.
+const ABBREVIATED: usize = 12;
 
-/// What the path of a control socket says of the VM's name. `path=PATH,...` is Cloud Hypervisor's long form; `fd=N`
-/// says nothing.
-fn socket_name(value: &str) -> Option<String> {
-    let path = match value.split(',').find_map(|item| item.strip_prefix("path=")) {
-        Some(path) => path,
-        None if value.starts_with("fd=") => return None,
-        None => value,
-    };
-    let path = Path::new(path);
-    let stem = path.file_stem()?.to_str()?;
-    if NAMELESS_SOCKETS.contains(&stem)
-        && let Some(directory) = path.parent().and_then(Path::file_name).and_then(|name| name.to_str())
-    {
-        return Some(directory.to_owned());
-    }
-    Some(stem.to_owned())
+fn is_or_abbreviates(wanted: &str, id: &str) -> bool {
+    wanted == id || wanted.len() >= ABBREVIATED && is_container_id(id) && id.starts_with(wanted)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn process(comm: &str, exe: Option<&str>, cmdline: &[&str]) -> Process {
-        Process {
+    const ID: &str = "94a6391dde707330a94acb3e684ee7048d085e7b6d9b1feda0cc1151b90606b2";
+    const UUID: &str = "1e8aa28a-435d-4027-87f4-40dceff1fa0a";
+
+    fn identity(comm: &str, cmdline: &[&str], cgroup: &str) -> Identity {
+        let process = Process {
             pid: 4711,
-            start_time: 1,
-            ppid: 1,
             comm: comm.to_owned(),
             cmdline: cmdline.iter().map(|a| (*a).to_owned()).collect(),
-            exe: exe.map(str::to_owned),
-            ns_pids: vec![4711],
-        }
-    }
-
-    #[track_caller]
-    fn check(process: &Process, vmm: Vmm, name: &str) {
-        assert_eq!(identify(process), (vmm, name.to_owned()));
-    }
-
-    #[test]
-    fn qemu() {
-        let libvirt = ["/usr/bin/qemu-system-x86_64", "-name", "guest=web-1,debug-threads=on", "-S"];
-        check(&process("qemu-system-x86", Some("qemu-system-x86_64"), &libvirt), Vmm::Qemu, "web-1");
-        check(&process("renamed", Some("qemu-kvm"), &["/usr/libexec/qemu-kvm"]), Vmm::Qemu, "qemu-4711");
-        check(&process("kvm", None, &["kvm", "-name", "x"]), Vmm::Qemu, "x");
-        check(&process("x", Some(".qemu-system-x86_64-wrapped"), &["x", "-name", "y"]), Vmm::Qemu, "y");
-    }
-
-    #[test]
-    fn firecracker() {
-        check(
-            &process("firecracker", None, &["/firecracker", "--id=fc-1", "--api-sock", "a"]),
-            Vmm::Firecracker,
-            "fc-1",
-        );
-        check(
-            &process("fc", Some("firecracker-v1.13.1-x86_64"), &["fc", "--id", "b"]),
-            Vmm::Firecracker,
-            "b",
-        );
-        check(
-            &process("firecracker", None, &["firecracker", "--no-api"]),
-            Vmm::Firecracker,
-            "firecracker-4711",
-        );
-    }
-
-    #[test]
-    fn cloud_hypervisor() {
-        let comm = "cloud-hyperviso";
-        let named = |arguments: &[&str]| {
-            let mut all = vec!["cloud-hypervisor"];
-            all.extend(arguments);
-            identify(&process(comm, None, &all)).1
+            cgroup: cgroup.to_owned(),
+            ..Process::default()
         };
-        assert_eq!(named(&["--api-socket", "/run/db-1.sock"]), "db-1");
-        assert_eq!(named(&["--api-socket=/run/db-1.sock"]), "db-1");
-        assert_eq!(named(&["--api-socket", "path=/run/db-1.sock"]), "db-1");
-        assert_eq!(named(&["--api-socket", "/run/vc/vm/8f3a/clh-api.sock"]), "8f3a");
-        assert_eq!(named(&["--api-socket", "fd=5"]), "cloud-hypervisor-4711");
-        assert_eq!(named(&[]), "cloud-hypervisor-4711");
-        assert_eq!(identify(&process(comm, None, &[])).0, Vmm::CloudHypervisor);
+        Identity::of(&ProcRoot::at("/nowhere/proc"), &process)
     }
 
     #[test]
-    fn crosvm_and_kvmtool() {
-        check(&process("crosvm", None, &["crosvm", "run", "--name", "vm0", "bzImage"]), Vmm::Crosvm, "vm0");
-        check(&process("crosvm", None, &["crosvm", "run", "-s", "/run/arc.sock", "k"]), Vmm::Crosvm, "arc");
-        check(&process("lkvm", None, &["lkvm", "run", "--name", "t1", "-k", "b"]), Vmm::Kvmtool, "t1");
-        check(&process("lkvm", None, &["lkvm", "run", "-k", "b"]), Vmm::Kvmtool, "kvmtool-4711");
-    }
-
-    #[test]
-    fn others_keep_their_own_name() {
-        check(
-            &process("kvm-utils", Some("kvm-utils"), &["kvm-utils", "selftest"]),
-            Vmm::Selftest,
-            "selftest",
-        );
-        check(&process("my vmm", Some("a.out"), &["./a.out"]), Vmm::Unknown, "my vmm");
-        check(&process("", None, &[]), Vmm::Unknown, "unknown-4711");
+    fn a_vm_without_a_name_is_called_after_its_monitor() {
+        assert_eq!(identity("qemu-system-x86", &["qemu-kvm"], "").name, "qemu-4711");
+        assert_eq!(identity("firecracker", &["firecracker", "--no-api"], "").name, "firecracker-4711");
+        assert_eq!(identity("cloud-hyperviso", &[], "").name, "cloud-hypervisor-4711");
+        assert_eq!(identity("my vmm", &["./a.out"], "").name, "my vmm");
+        assert_eq!(identity("", &[], "").name, "unknown-4711");
+        assert_eq!(identity("qemu", &["qemu", "-name", "  "], "").name, "qemu-4711");
     }
 
     #[test]
     fn names_cannot_steer_the_terminal() {
-        check(&process("qemu", None, &["qemu", "-name", "a\u{1b}[31mb"]), Vmm::Qemu, "a?[31mb");
+        let vm = identity("qemu", &["qemu", "-name", "a\u{1b}[31mb"], "0::/a\u{1b}b.service\n");
+        assert_eq!((vm.name.as_str(), vm.within[0].name.as_str()), ("a?[31mb", "a?b.service"));
+        assert_eq!(identity("firecracker", &["fc", "--id", "a\u{7}"], "").id.as_deref(), Some("a?"));
+    }
+
+    #[test]
+    fn a_vm_answers_to_its_name_its_ids_and_what_it_runs_in() {
+        let cgroup = format!("0::/system.slice/web.service/{ID}\n");
+        let vm = identity("kvm", &["kvm", "-id", "100", "-name", "web-1", "-uuid", UUID], &cgroup);
+        assert_eq!(vm.answer("web-1"), Some(Answer::Name));
+        assert_eq!(vm.answer("100"), Some(Answer::Id));
+        assert_eq!(vm.answer(&UUID.to_uppercase()), Some(Answer::Id));
+        assert_eq!(vm.answer(&UUID.replace('-', "")), Some(Answer::Id));
+        for place in ["web.service", "web", ID, &ID[..12], &ID[..13]] {
+            assert_eq!(vm.answer(place), Some(Answer::Place), "{place}");
+        }
+        for other in ["web-", "10", "WEB-1", &UUID[..8], &ID[..11], &ID[1..20], "unit", "", "*"] {
+            assert_eq!(vm.answer(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_vm_without_uuid_does_not_answer_to_what_is_none() {
+        let vm = identity("kvm", &["kvm", "-name", "a"], "");
+        assert_eq!(vm.answer("b"), None);
+        assert_eq!(vm.answer("00000000-0000-0000-0000-000000000000"), None);
+    }
+
+    #[test]
+    fn patterns_look_at_the_same() {
+        let vm =
+            identity("kvm", &["kvm", "-id", "100", "-name", "web-1", "-uuid", UUID], "0::/a.slice/b.scope\n");
+        for pattern in ["web-*", "10?", "1e8aa28a-*", "b.*", "*"] {
+            assert!(vm.fits(pattern), "{pattern}");
+        }
+        for pattern in ["web-1", "a.*", "qemu*", "?"] {
+            assert!(!vm.fits(pattern), "{pattern}");
+        }
     }
 }

@@ -77,7 +77,7 @@ impl Stat {
 }
 
 /// A process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     /// Process id as this /proc shows it.
     pub pid: u32,
@@ -93,6 +93,8 @@ pub struct Process {
     pub exe: Option<String>,
     /// Its ids from this /proc's pid namespace inwards; empty where the kernel does not tell.
     pub ns_pids: Vec<u32>,
+    /// The text of its cgroup file; empty where it cannot be read.
+    pub cgroup: String,
 }
 
 impl Process {
@@ -112,6 +114,7 @@ impl Process {
         let pid = stat.pid;
         let cmdline = proc.read(pid, "cmdline").seen().unwrap_or_default();
         let status = proc.read(pid, "status").seen().unwrap_or_default();
+        let cgroup = proc.read(pid, "cgroup").seen().unwrap_or_default();
         let exe = fs::read_link(proc.of(pid, "exe")).ok().and_then(|path| program_name(&path));
         // The pid may have passed to another process between these reads.
         match Stat::read(proc, pid) {
@@ -128,6 +131,7 @@ impl Process {
             ns_pids: status_field(&status, "NSpid")
                 .map(|ids| ids.split_ascii_whitespace().filter_map(|id| id.parse().ok()).collect())
                 .unwrap_or_default(),
+            cgroup: String::from_utf8_lossy(&cgroup).into_owned(),
         })
     }
 }

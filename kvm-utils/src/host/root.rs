@@ -79,6 +79,12 @@ impl ProcRoot {
         self.0 == Path::new("/proc")
     }
 
+    /// The directory `run` beside this one, where managers of VMs keep their state.
+    #[must_use]
+    pub fn run(&self) -> PathBuf {
+        self.0.with_file_name("run")
+    }
+
     /// The file `name` of process or thread `pid`.
     #[must_use]
     pub fn of(&self, pid: u32, name: &str) -> PathBuf {

@@ -10,10 +10,10 @@ use std::{collections::HashMap, fs, io};
 
 use super::{
     fds::same_file,
-    identity::Vmm,
     process::Stat,
     root::{Peek, ProcRoot},
     vm::VmProcess,
+    vmm::Vmm,
 };
 
 /// The processes of the host cannot be listed.

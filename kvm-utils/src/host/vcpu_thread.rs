@@ -28,6 +28,8 @@ pub fn index_in(comm: &str) -> Option<u32> {
         .or_else(|| comm.strip_prefix("fc_vcpu "))
         // crosvm: "crosvm_vcpu{}".
         .or_else(|| comm.strip_prefix("crosvm_vcpu"))
+        // Dragonball: "db_vcpu{}".
+        .or_else(|| comm.strip_prefix("db_vcpu"))
         // kvmtool: "kvm-vcpu-%lu".
         .or_else(|| comm.strip_prefix("kvm-vcpu-"))
         // Cloud Hypervisor: "vcpu{}".
@@ -69,6 +71,7 @@ mod tests {
             ("vcpu0", 0),
             ("vcpu12", 12),
             ("crosvm_vcpu3", 3),
+            ("db_vcpu1", 1),
             ("kvm-vcpu-0", 0),
         ] {
             assert_eq!(index_in(comm), Some(index), "{comm}");

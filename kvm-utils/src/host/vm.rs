@@ -2,7 +2,7 @@
 
 use super::{
     fds::KvmFds,
-    identity::{Vmm, identify},
+    identity::Identity,
     process::{Process, Stat},
     root::{Peek, ProcRoot},
     vcpu_thread::{self, VcpuThread},
@@ -17,10 +17,8 @@ pub struct VmProcess {
     pub start_time: u64,
     /// Parent process.
     pub ppid: u32,
-    /// The VM's name; see [`identify`].
-    pub name: String,
-    /// The program that runs it.
-    pub vmm: Vmm,
+    /// Who its VM is.
+    pub identity: Identity,
     /// Threads that are named like vCPUs'; a hint only, and often empty.
     pub vcpus: Vec<VcpuThread>,
     /// What it holds open.
@@ -53,19 +51,15 @@ impl VmProcess {
             Peek::Denied => return Peek::Denied,
         };
         match Process::complete(proc, stat) {
-            Peek::Seen(process) => {
-                let (vmm, name) = identify(&process);
-                Peek::Seen(Some(Self {
-                    pid: process.pid,
-                    start_time: process.start_time,
-                    ppid: process.ppid,
-                    name,
-                    vmm,
-                    vcpus: vcpu_thread::list(proc, process.pid),
-                    fds,
-                    ns_pids: process.ns_pids,
-                }))
-            }
+            Peek::Seen(process) => Peek::Seen(Some(Self {
+                pid: process.pid,
+                start_time: process.start_time,
+                ppid: process.ppid,
+                identity: Identity::of(proc, &process),
+                vcpus: vcpu_thread::list(proc, process.pid),
+                fds,
+                ns_pids: process.ns_pids,
+            })),
             Peek::Gone => Peek::Gone,
             Peek::Denied => Peek::Denied,
         }

@@ -6,5 +6,5 @@ mod report;
 mod table;
 
 pub use proof::{KvmStat, Proof, Verdict};
-pub use report::{Host, Report, Running, Vcpu, Vm};
+pub use report::{Host, Place, Report, Running, Vcpu, Vm};
 pub use table::{Cell, Column, Row, Unit, arrange};

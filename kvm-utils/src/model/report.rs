@@ -57,6 +57,12 @@ pub struct Vm {
     pub name: String,
     /// `qemu`, `firecracker`, ... or `unknown`.
     pub vmm: String,
+    /// UUID that the guest sees as its system's, in lower case.
+    pub uuid: Option<String>,
+    /// What its manager calls it, which may be the name; `None` where it has no more than the name.
+    pub id: Option<String>,
+    /// What its process runs in, the outermost first.
+    pub within: Vec<Place>,
     /// The VM ended.
     pub ended: bool,
     /// Events in the interval.
@@ -69,6 +75,15 @@ pub struct Vm {
     pub rows: Vec<Row>,
     /// Its vCPUs by id.
     pub vcpus: Vec<Vcpu>,
+}
+
+/// Something that a VM's process runs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// `pod`, `container`, `machine`, `unit` or `cgroup`.
+    pub kind: &'static str,
+    /// What its manager calls it: a pod's uid, a container's id, a unit with its suffix.
+    pub name: String,
 }
 
 /// One vCPU.

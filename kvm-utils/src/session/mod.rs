@@ -31,7 +31,7 @@ use crate::{
         noun::Noun,
         tally::Tally,
     },
-    host::{self, names},
+    host::{self, Identity},
     model::{Host, KvmStat, Proof, Report},
 };
 
@@ -40,17 +40,17 @@ use crate::{
 pub struct Select {
     /// Processes, as seen from here; if there are names as well, either suffices.
     pub pids: Vec<u32>,
-    /// Names or patterns; empty = any.
+    /// Names, or what else a VM answers to, or patterns; empty = any.
     pub names: Vec<String>,
 }
 
 impl Select {
-    /// Whether the VM of this name in this process is wanted.
+    /// Whether this VM in this process is wanted.
     #[must_use]
-    pub fn wants(&self, pid: u32, name: &str) -> bool {
+    pub fn wants(&self, pid: u32, vm: &Identity) -> bool {
         self.names.is_empty()
             || self.pids.contains(&pid)
-            || self.names.iter().any(|n| n == name || (names::is_glob(n) && names::matches_glob(n, name)))
+            || self.names.iter().any(|name| vm.answer(name).is_some() || vm.fits(name))
     }
 }
 
@@ -196,13 +196,15 @@ impl Session {
     fn admit(&mut self) -> Result<(), TracerError> {
         let mut newcomers = self.collection.newcomers(&self.snapshot);
         newcomers.sort_by_key(|head| head.since);
+        // A process is asked once for all of its vCPUs.
+        let mut identities: BTreeMap<u32, Identity> = BTreeMap::new();
         for head in newcomers {
             if self.dropped.contains(&head.slot) || crate::drilldown::exits::collect::is_overflow(&head) {
                 continue;
             }
-            let (name, vmm) = self.identify(&head);
-            if self.select.wants(visible_pid(&head), &name) {
-                self.groups.join(&head, |_| (name, vmm));
+            let identity = identities.entry(head.tgid).or_insert_with(|| self.identify(&head));
+            if self.select.wants(visible_pid(&head), identity) {
+                self.groups.join(&head, |_| identity.clone());
                 self.collection.welcome(&head);
             } else {
                 self.tracer.ignore(head.slot, head.tgid)?;
@@ -268,15 +270,15 @@ impl Session {
         tgid == 0 || Path::new(&self.proc.of(tgid, "task")).join(tid.to_string()).exists()
     }
 
-    fn identify(&self, head: &Head) -> (String, String) {
+    fn identify(&self, head: &Head) -> Identity {
         let pid = head.ns_tgid;
         let process = (pid != 0).then(|| host::VmProcess::read(&self.proc, pid).seen().flatten()).flatten();
         process.map_or_else(
             || {
                 let comm: Vec<u8> = head.comm.iter().copied().take_while(|b| *b != 0).collect();
-                (host::process::printable(&comm), "unknown".to_owned())
+                Identity::unknown(host::process::printable(&comm))
             },
-            |vm| (vm.name, vm.vmm.as_str().to_owned()),
+            |vm| vm.identity,
         )
     }
 
@@ -409,7 +411,11 @@ impl Session {
             proof.counted = body.counted;
             proof.kvm_stat = KvmStat::NotKept;
             proof.own_cost = self.cost.recent();
-            notes = body.notes;
+            notes.extend(body.notes);
+            if body.left_out > 0 {
+                let rows = crate::view::units::counted(body.left_out as u64, "row is", "rows are");
+                notes.push(format!("{rows} not shown; --top N shows the first N"));
+            }
             (body.vms, body.totals)
         } else {
             (exits.vms, exits.totals)

@@ -166,7 +166,9 @@ impl Witness {
 fn ended_vm(vm: &VmGroup, collection: &Collection) -> Result<Bounds, String> {
     let vcpus = vm.vcpus.iter().filter_map(|(key, _)| collection.vcpus.get(key));
     vcpus.map(|vcpu| at_end(&vcpu.head)).try_fold(Bounds { least: 0, most: 0 }, |sum, of_vcpu| {
-        Ok(sum.plus(of_vcpu.ok_or_else(|| format!("{} ended before its count could be read", vm.name))?))
+        Ok(sum.plus(
+            of_vcpu.ok_or_else(|| format!("{} ended before its count could be read", vm.identity.name))?,
+        ))
     })
 }
 

@@ -1,7 +1,9 @@
 //! CSV (RFC 4180 quoting, lines end with a newline): a header once, then a row for each row of each vCPU.
 //!
 //! Numbers are in the columns' units as in JSON; what is not known is empty, lists are joined with `;`. There is no
-//! room for the proof: the caller writes doubts to stderr.
+//! room for the proof: the caller writes doubts to stderr. Nor are UUID, id and place of a VM written: they would be the
+//! same in each of its many rows, and shift the columns for those who read by position; pid and name tell the VMs of a
+//! run apart, and JSON tells the rest.
 
 use std::io::Write;
 

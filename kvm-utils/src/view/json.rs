@@ -9,7 +9,7 @@
 //! | `count` | Events of all rows |
 //! | `host` | `kernel`, `isa`, `cpus`, `cpu` |
 //! | `proof` | See below |
-//! | `vms` | `pid`, `name`, `vmm`, `ended`, `count`, `busy_share` and `waiting_share` (of the vCPUs' wall time, 0 to 1), `vcpus` (`vcpu`, `tid`, `count`, `running`: `reason` and `for_ns`, and under the noun its rows; `others`: `true` where it stands for the other threads of the process, `tid` being the process), `totals` (rows of all its vCPUs) |
+//! | `vms` | `pid`, `name`, `vmm`, `uuid` (that the guest sees), `id` (the manager's), `within` (what its process runs in, the outermost first: `kind` and `name`), `ended`, `count`, `busy_share` and `waiting_share` (of the vCPUs' wall time, 0 to 1), `vcpus` (`vcpu`, `tid`, `count`, `running`: `reason` and `for_ns`, and under the noun its rows; `others`: `true` where it stands for the other threads of the process, `tid` being the process), `totals` (rows of all its vCPUs) |
 //! | `totals` | Rows over all VMs |
 //! | `hints`, `notes` | Sentences |
 //!
@@ -171,6 +171,9 @@ struct VmJson<'a> {
     pid: u32,
     name: &'a str,
     vmm: &'a str,
+    uuid: Option<&'a str>,
+    id: Option<&'a str>,
+    within: Vec<PlaceJson<'a>>,
     ended: bool,
     count: u64,
     busy_share: Option<f64>,
@@ -179,12 +182,21 @@ struct VmJson<'a> {
     totals: Rows<'a>,
 }
 
+#[derive(Serialize)]
+struct PlaceJson<'a> {
+    kind: &'a str,
+    name: &'a str,
+}
+
 impl<'a> VmJson<'a> {
     fn new(vm: &'a Vm, report: &'a Report) -> Self {
         Self {
             pid: vm.pid,
             name: &vm.name,
             vmm: &vm.vmm,
+            uuid: vm.uuid.as_deref(),
+            id: vm.id.as_deref(),
+            within: vm.within.iter().map(|place| PlaceJson { kind: place.kind, name: &place.name }).collect(),
             ended: vm.ended,
             count: vm.events,
             busy_share: vm.busy_share,

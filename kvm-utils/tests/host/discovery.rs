@@ -33,7 +33,10 @@ fn qemu_with_named_threads() {
         ..Fake::default()
     });
     let vm = only_vm(&tree);
-    assert_eq!((vm.pid, vm.start_time, vm.name.as_str(), vm.vmm), (100, 5000, "web-1", Vmm::Qemu));
+    assert_eq!(
+        (vm.pid, vm.start_time, vm.identity.name.as_str(), vm.identity.vmm),
+        (100, 5000, "web-1", Vmm::Qemu)
+    );
     assert_eq!((vm.vm_count(), vm.vcpu_count()), (1, 2));
     assert_eq!(vm.vcpus, [thread(103, 0, "CPU 0/KVM"), thread(104, 1, "CPU 1/KVM")]);
     assert_eq!(vm.probable_thread(1).map(|t| t.tid), Some(104));
@@ -99,7 +102,7 @@ fn firecracker_cloud_hypervisor_crosvm_kvmtool_and_others() {
     let all: Vec<(u32, Vmm, &str, Option<u32>)> = scan
         .vms
         .iter()
-        .map(|vm| (vm.pid, vm.vmm, vm.name.as_str(), vm.vcpus.first().map(|v| v.tid)))
+        .map(|vm| (vm.pid, vm.identity.vmm, vm.identity.name.as_str(), vm.vcpus.first().map(|v| v.tid)))
         .collect();
     assert_eq!(
         all,
@@ -133,7 +136,7 @@ fn a_process_with_only_vcpus_is_a_vm() {
     let tree = Tree::new();
     tree.add(&Fake { fds: &["anon_inode:kvm-vcpu:7"], ..Fake::default() });
     let vm = only_vm(&tree);
-    assert_eq!((vm.vm_count(), vm.vcpu_count(), vm.name.as_str()), (0, 1, "qemu-100"));
+    assert_eq!((vm.vm_count(), vm.vcpu_count(), vm.identity.name.as_str()), (0, 1, "qemu-100"));
 }
 
 #[test]
@@ -153,7 +156,7 @@ fn others_are_no_vms() {
 fn processes_that_vanish_in_the_middle_are_no_error() {
     let tree = Tree::new();
     tree.add(&Fake { fds: QEMU_FDS, ..Fake::default() });
-    for missing in ["stat", "status", "cmdline", "exe", "fd", "task"] {
+    for missing in ["stat", "status", "cmdline", "cgroup", "exe", "fd", "task"] {
         let pid = 200;
         tree.add(&Fake { pid, fds: QEMU_FDS, ..Fake::default() });
         let path = tree.path(&format!("proc/{pid}/{missing}"));

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
 mod discovery;
+mod identity;
 mod kvm_stat;
 mod live;
 mod selectors;

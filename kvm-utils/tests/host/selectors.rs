@@ -54,6 +54,56 @@ fn patterns_may_match_several() {
     assert_eq!(outcome(&host(), &[], &["tw?n"]), (vec![300, 400], vec![]));
 }
 
+const POD: &str = "2fc932ce-fdcc-454b-97bd-aadfdeb4c340";
+const CONTAINER: &str = "aaefb9d8feed2d453b543f6d928cede7a4dbefa6a0ae7c9b990dd234c56e93b9";
+const UUID: &str = "7b10d7af-b932-4c66-b2c3-3996152ec465";
+
+/// One VM in a pod, two in a unit, one of which is called like the unit.
+fn placed() -> Tree {
+    let tree = Tree::new();
+    let vm = |pid, cmdline: &[&str], cgroup: &str| {
+        tree.add(&Fake { pid, cmdline, cgroup, fds: FDS, ..Fake::default() });
+    };
+    let pod = format!("0::/kubepods/burstable/pod{POD}/{CONTAINER}\n");
+    vm(100, &["qemu", "-name", "default_web", "-uuid", UUID], &pod);
+    vm(200, &["kvm", "-id", "8006", "-name", "build"], "0::/system.slice/build.service\n");
+    vm(300, &["qemu", "-name", "100"], "0::/system.slice/build.service\n");
+    tree
+}
+
+#[test]
+fn vms_answer_to_uuid_id_pod_container_and_unit() {
+    let tree = placed();
+    for name in [UUID, &UUID.to_uppercase(), POD, CONTAINER, &CONTAINER[..12], "2fc932ce-*", "7b10d7af*"] {
+        assert_eq!(outcome(&tree, &[], &[name]), (vec![100], vec![]), "{name}");
+    }
+    assert_eq!(outcome(&tree, &[], &["8006"]), (vec![200], vec![]));
+    // A unit is all of its VMs, and a name goes before what others run in.
+    assert_eq!(outcome(&tree, &[], &["build.service"]), (vec![200, 300], vec![]));
+    assert_eq!(outcome(&tree, &[], &["build"]), (vec![200], vec![]));
+    assert_eq!(outcome(&tree, &[], &["build.*"]), (vec![200, 300], vec![]));
+    assert_eq!(outcome(&tree, &[], &["100", POD]), (vec![100, 300], vec![]));
+    assert_eq!(outcome(&tree, &[], &[&POD[..12]]).0, Vec::<u32>::new(), "a pod's uid is not abbreviated");
+}
+
+#[test]
+fn a_uuid_that_two_vms_have_is_ambiguous_until_one_of_them_was_meant() {
+    let tree = placed();
+    let mut finder = finder(&[], &[UUID]);
+    assert_eq!(find(&tree, &mut finder).vms.len(), 1);
+    tree.add(&Fake {
+        pid: 400,
+        cmdline: &["qemu", "-name", "clone", "-uuid", UUID],
+        fds: FDS,
+        ..Fake::default()
+    });
+    assert_eq!(find(&tree, &mut finder).vms[0].pid, 100);
+    assert_eq!(
+        outcome(&tree, &[], &[UUID]).1,
+        [format!("--vm {UUID}: 2 VMs have this id; use --pid 100 or --pid 400")]
+    );
+}
+
 #[test]
 fn each_failure_names_cause_and_remedy() {
     let tree = host();

@@ -25,6 +25,8 @@ pub(crate) struct Fake<'a> {
     /// Threads besides the main one.
     pub(crate) threads: &'a [(u32, &'a str)],
     pub(crate) minor_faults: u64,
+    /// The text of its cgroup file.
+    pub(crate) cgroup: &'a str,
 }
 
 impl Default for Fake<'_> {
@@ -39,6 +41,7 @@ impl Default for Fake<'_> {
             fds: &["/dev/null"],
             threads: &[],
             minor_faults: 0,
+            cgroup: "0::/\n",
         }
     }
 }
@@ -113,6 +116,7 @@ impl Tree {
         let status =
             format!("Name:\t{comm}\nUmask:\t0022\nTgid:\t{}\nPid:\t{tid}\nNSpid:\t{tid}\n", fake.pid);
         fs::write(directory.join("status"), status).expect("status");
+        fs::write(directory.join("cgroup"), fake.cgroup).expect("cgroup");
         fs::write(
             directory.join("cmdline"),
             fake.cmdline.iter().map(|a| format!("{a}\0")).collect::<String>(),

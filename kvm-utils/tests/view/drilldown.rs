@@ -94,7 +94,14 @@ fn slices() -> impl Strategy<Value = Slice> {
     let key = (0u8..8, prop_oneof![0u64..16, any::<u64>()], a);
     let stats =
         (1u64..(1 << 40), number(), number(), number()).prop_map(|(count, extra, timed, total_ns)| {
-            RowStats { count, extra, timed, total_ns, max_ns: (timed > 0).then_some(total_ns), user: extra }
+            RowStats {
+                count,
+                extra,
+                timed,
+                user: timed.min(count),
+                total_ns,
+                max_ns: (timed > 0).then_some(total_ns),
+            }
         });
     let rows = prop::collection::vec((key, stats), 0..12);
     (rows, prop::collection::vec(number(), 48), any::<u8>()).prop_map(|(rows, counters, other)| {

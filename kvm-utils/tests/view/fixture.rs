@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kvm_utils::model::{Cell, Column, Host, KvmStat, Proof, Report, Row, Running, Unit, Vcpu, Vm};
+use kvm_utils::model::{Cell, Column, Host, KvmStat, Place, Proof, Report, Row, Running, Unit, Vcpu, Vm};
 
 const fn column(id: &'static str, title: &'static str, unit: Unit, importance: Option<u8>) -> Column {
     Column { id, title, unit, importance }
@@ -179,6 +179,9 @@ pub fn vm(pid: u32, name: &str, exits: &[Exit], vcpus: u64) -> Vm {
         pid,
         name: name.to_owned(),
         vmm: "qemu".to_owned(),
+        uuid: None,
+        id: None,
+        within: Vec::new(),
         ended: false,
         events: count(exits),
         busy_share: Some(0.119),
@@ -243,6 +246,45 @@ pub fn two_vms() -> Report {
     }
 }
 
+fn place(kind: &'static str, name: &str) -> Place {
+    Place { kind, name: name.to_owned() }
+}
+
+/// A VM of KubeVirt in a pod.
+pub fn in_a_pod() -> Report {
+    let mut report = one_vm();
+    let vm = &mut report.vms[0];
+    vm.name = "default_web-1".to_owned();
+    vm.uuid = Some("5c6fa8f7-c3f6-4b3f-b596-d16ea3912302".to_owned());
+    vm.within = vec![
+        place("pod", "08ff2263-5cf1-49f7-b3e7-80b6e0840fd5"),
+        place("container", "1a5b9a1eb29e863bf504561344f7ffc67cfc469150418b7727c8959e0c5f8982"),
+    ];
+    report
+}
+
+/// A VM of each of several managers.
+pub fn many_managers() -> Report {
+    let uuid = || Some("7b10d7af-b932-4c66-b2c3-3996152ec465".to_owned());
+    let sandbox = "94a6391dde707330a94acb3e684ee7048d085e7b6d9b1feda0cc1151b90606b2";
+    let of = |pid, name: &str, id: Option<&str>, within: &[Place]| Vm {
+        id: id.map(str::to_owned),
+        within: within.to_vec(),
+        ..vm(pid, name, &SVM[..1], 1)
+    };
+    let pod = place("pod", "3a864680-ceaf-4acd-83fd-20a4d542b651");
+    let vms = vec![
+        Vm { uuid: uuid(), ..of(101, "libvirt-1", None, &[place("machine", "qemu-1-libvirt-1")]) },
+        Vm { uuid: uuid(), ..of(102, "proxmox", Some("8006"), &[place("unit", "8006.scope")]) },
+        of(103, &format!("sandbox-{sandbox}"), Some(sandbox), &[pod, place("container", sandbox)]),
+        of(104, "docker", None, &[place("unit", "x.service"), place("container", sandbox)]),
+        of(105, "fc-1", Some("fc-1"), &[place("cgroup", "/firecracker/fc-1")]),
+        of(106, "service", None, &[place("unit", r"firecracker@web\x2d1.service")]),
+    ];
+    let events = vms.iter().map(|vm| vm.events).sum();
+    Report { vms, events, proof: proof(events), ..one_vm() }
+}
+
 /// Everything that can be doubted is.
 pub fn doubtful() -> Report {
     let mut report = one_vm();
@@ -280,6 +322,8 @@ pub fn hostile() -> Report {
     vm.name = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e}データベース\n\"quoted\", and much too long for a name"
         .to_owned();
     vm.vmm = "\u{9b}31mvmm".to_owned();
+    vm.id = Some("\u{1b}[2J\u{202e}".repeat(9));
+    vm.within = vec![place("unit", &"\u{9b}5m\\x2dデータ".repeat(9))];
     vm.pid = u32::MAX;
     vm.events = u64::MAX;
     vm.busy_share = Some(f64::NAN);

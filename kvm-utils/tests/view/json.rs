@@ -28,6 +28,18 @@ fn one_vm() {
 }
 
 #[test]
+fn who_a_vm_is_and_what_it_runs_in() {
+    let vm = &parsed(&fixture::in_a_pod())["vms"][0];
+    assert_eq!(vm["uuid"], "5c6fa8f7-c3f6-4b3f-b596-d16ea3912302");
+    assert_eq!(vm["id"], Value::Null);
+    let place =
+        |at: usize| (vm["within"][at]["kind"].as_str().unwrap(), vm["within"][at]["name"].as_str().unwrap());
+    assert_eq!(place(0), ("pod", "08ff2263-5cf1-49f7-b3e7-80b6e0840fd5"));
+    assert_eq!(place(1), ("container", "1a5b9a1eb29e863bf504561344f7ffc67cfc469150418b7727c8959e0c5f8982"));
+    assert_eq!(parsed(&fixture::many_managers())["vms"][1]["id"], "8006");
+}
+
+#[test]
 fn unknown_values_are_null() {
     assert_snapshot!(broken(&fixture::two_vms()));
 }

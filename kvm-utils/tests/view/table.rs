@@ -40,6 +40,32 @@ fn flags_have_a_column_where_there_is_room() {
 }
 
 #[test]
+fn what_else_tells_a_vm_from_others_gets_a_line_where_lines_are_not_counted() {
+    assert_snapshot!("in_a_pod_80_columns", narrow(&fixture::in_a_pod()));
+    assert_snapshot!("in_a_pod_120_columns", render(&fixture::in_a_pod(), &Style::default()));
+    assert_snapshot!("many_managers", narrow(&fixture::many_managers()));
+}
+
+#[test]
+fn on_a_screen_it_takes_what_room_is_left() {
+    let screen = |width| Style { width: Some(width), height: Some(60), ..TERMINAL };
+    assert_snapshot!("in_a_pod_screen_100_columns", render(&fixture::in_a_pod(), &screen(100)));
+    let (mut shown, mut left_out) = (0, 0);
+    for with in [fixture::in_a_pod(), fixture::many_managers()] {
+        let mut without = with.clone();
+        for vm in &mut without.vms {
+            (vm.uuid, vm.id, vm.within) = (None, None, Vec::new());
+        }
+        for width in 1..200 {
+            let [with, without] = [&with, &without].map(|report| render(report, &screen(width)));
+            assert_eq!(with.lines().count(), without.lines().count(), "{width}");
+            *(if with == without { &mut left_out } else { &mut shown }) += 1;
+        }
+    }
+    assert!(shown > 0 && left_out > 0);
+}
+
+#[test]
 fn by_vcpu() {
     assert_snapshot!(by(&fixture::one_vm(), By::Vcpu));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kvm_utils::model::{Cell, KvmStat, Proof, Report, Row, Running, Unit, Vcpu, Vm};
+use kvm_utils::model::{Cell, KvmStat, Place, Proof, Report, Row, Running, Unit, Vcpu, Vm};
 use kvm_utils::view::live::Size;
 use kvm_utils::view::table::{By, Style, render};
 use kvm_utils::view::{Frame, json, text};
@@ -50,11 +50,18 @@ prop_compose! {
     }
 }
 
+fn places() -> impl Strategy<Value = Vec<Place>> {
+    let kind = prop_oneof![Just("pod"), Just("container"), Just("machine"), Just("unit"), Just("cgroup")];
+    let name = prop_oneof![any::<String>(), "[a-f0-9]{64}", "[a-f0-9-]{8,36}"];
+    prop::collection::vec((kind, name).prop_map(|(kind, name)| Place { kind, name }), 0..3)
+}
+
 prop_compose! {
-    fn vm()(pid in any::<u32>(), name in any::<String>(), vmm in any::<String>(), ended in any::<bool>(),
+    fn vm()(uuid in prop::option::of("[a-f0-9-]{36}"), id in any::<Option<String>>(), within in places(),
+            pid in any::<u32>(), name in any::<String>(), vmm in any::<String>(), ended in any::<bool>(),
             events in number(), busy_share in prop::option::of(real()), rows in rows(),
             vcpus in prop::collection::vec(vcpu(), 0..4)) -> Vm {
-        Vm { pid, name, vmm, ended, events, busy_share, waiting_share: busy_share, rows, vcpus }
+        Vm { pid, name, vmm, uuid, id, within, ended, events, busy_share, waiting_share: busy_share, rows, vcpus }
     }
 }
 

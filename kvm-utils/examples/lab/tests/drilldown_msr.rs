@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::Kvm;
 use kvm_utils::decode::Class;
-use kvm_utils::selftest::{Config, Operation, Phase, Plan};
+use kvm_utils::selftest::{Apic, Config, Operation, Phase, Plan, Step, Work, expect};
 use serde_json::json;
 
 use super::tracer_linux::boot;
@@ -18,6 +18,7 @@ use crate::tracer::{Source, Tracer};
 tracer_tests! {
     "msr-known-numbers", 60, known_numbers;
     "msr-linux-guest", 300, linux_guest;
+    "msr-ipi-matrix", 60, ipi_matrix;
 }
 
 /// Which way writes took, which needs BTF of KVM.
@@ -78,6 +79,42 @@ fn known_numbers(context: &Context, source: Source) -> Result<()> {
         let vm = summary.vm_of(std::process::id())?;
         ensure!(vm["vcpus"][0]["vcpu"] == 0 && vm["count"] == summary.count(), "{vm}");
     }
+    Ok(())
+}
+
+/// Who interrupts whom, and how often.
+fn ipi_matrix(context: &Context, source: Source) -> Result<()> {
+    if let Err(why) = expect::support(&check::host()?, Operation::SendIpi { to: 1 }) {
+        eprintln!("  no IPIs between vCPUs here: {why}");
+        return Ok(());
+    }
+    let phase = |steps: [Step; 2]| Phase {
+        name: "ipi".to_owned(),
+        class: Class::MsrWrite,
+        work: Work::Each(steps.map(|step| vec![step]).to_vec()),
+    };
+    let send = |to, count| Step::new(Operation::SendIpi { to }, count);
+    let receive = |count| Step::new(Operation::AwaitInterrupts, count);
+    let phases = vec![
+        phase([send(1, 401), receive(401)]),
+        phase([receive(211), send(0, 211)]),
+        phase([send(0, 307), Step::new(Operation::Cpuid { leaf: 0 }, 1)]),
+    ];
+    let config = Config { vcpus: 2, apic: Apic::X2Apic, ..Config::default() };
+    let mut session = check::start(&Plan { phases, skipped: Vec::new() }, config, check::options())?;
+    let tracer = Tracer::start_noun(context, "wrmsr", source, &["--ipi"])?;
+    while session.run_phase()?.is_some() {}
+    let summary = tracer.stop_noun()?;
+    let of = |from: &str, to: &str| {
+        let what = ("what", json!("fixed vector 0x41"));
+        summary.sum("count", &[("from", json!(from)), ("to", json!(to)), what])
+    };
+    let matrix = [of("0", "1"), of("1", "0"), of("0", "0")];
+    ensure!(
+        matrix == [401, 211, 307] && summary.count() == 401 + 211 + 307,
+        "{matrix:?}: {}",
+        summary.value()
+    );
     Ok(())
 }
 

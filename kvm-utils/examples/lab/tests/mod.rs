@@ -18,6 +18,8 @@ macro_rules! tracer_tests {
     };
 }
 
+mod drilldown_cpuid;
+mod drilldown_hypercall;
 mod drilldown_io;
 mod drilldown_msr;
 mod guest;
@@ -46,6 +48,8 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (tracer_host::RAW, tracer_host::CLASSIC),
         (drilldown_io::RAW, drilldown_io::CLASSIC),
         (drilldown_msr::RAW, drilldown_msr::CLASSIC),
+        (drilldown_cpuid::RAW, drilldown_cpuid::CLASSIC),
+        (drilldown_hypercall::RAW, drilldown_hypercall::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {

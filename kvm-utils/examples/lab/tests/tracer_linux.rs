@@ -1,5 +1,6 @@
 //! Guests under a real QEMU, with Linux and with nothing but its firmware.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -7,13 +8,14 @@ use kvm_utils::selftest::{Config, Phase, Plan};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::check;
-use crate::program;
+use crate::program::{self, Guest};
 use crate::reference::{Counter, Scope};
 use crate::registry::{Context, Test, Verdict};
 use crate::tracer::{self, Source, Tracer};
 
 tracer_tests! {
     "tracer-linux-guest", 300, linux_guest;
+    "tracer-linux-guest-in-a-pod", 300, linux_guest_in_a_pod;
     "tracer-waits-for-a-name", 120, waits_for_a_name;
 }
 
@@ -26,6 +28,8 @@ fn qemu(name: &str, options: &[&str]) -> Command {
     program::dies_with_us(&mut command);
     command
 }
+
+const UUID: &str = "5c6fa8f7-c3f6-4b3f-b596-d16ea3912302";
 
 /// Boots Linux on two vCPUs under QEMU with more `options` and words on the kernel's command line, and waits until it has
 /// powered off. Gives QEMU's pid.
@@ -49,7 +53,7 @@ fn linux_guest(context: &Context, source: Source) -> Result<()> {
     let host = check::host()?;
     let counter = Counter::all_reasons(&Scope::System, host.isa)?;
     let tracer = Tracer::start(context, source, &[])?;
-    let pid = boot(context, "lab-linux", &[], "work=boot")?;
+    let pid = boot(context, "lab-linux", &["-uuid", &UUID.to_uppercase()], "work=boot")?;
     let summary = tracer.stop()?;
     summary.ensure_equals(&counter.read()?)?;
     match source {
@@ -59,11 +63,79 @@ fn linux_guest(context: &Context, source: Source) -> Result<()> {
     }
     let vm = summary.vm_of(pid)?;
     ensure!((vm.name.as_str(), vm.vmm.as_str()) == ("lab-linux", "qemu"), "{} {}", vm.name, vm.vmm);
+    ensure!(vm.uuid.as_deref() == Some(UUID) && vm.id.is_none(), "{:?} {:?}", vm.uuid, vm.id);
+    ensure!(vm.within.is_empty(), "all programs of the lab are in the root cgroup, not in {:?}", vm.within);
     ensure!(vm.ended && summary.vms.len() == 1, "{:?}", summary.names());
     let ids: Vec<_> = vm.vcpus.iter().map(|vcpu| vcpu.vcpu).collect();
     ensure!(ids == [Some(0), Some(1)], "vCPUs {ids:?}");
     ensure!(vm.vcpus.iter().all(|vcpu| vcpu.count > 0), "an idle vCPU: {:?}", vm.vcpus);
     ensure!(vm.totals.iter().any(|row| row.waiting), "no HLT: {:?}", vm.totals);
+    Ok(())
+}
+
+/// A cgroup like that of a container in a Kubernetes pod.
+struct Pod {
+    root: PathBuf,
+    container: PathBuf,
+}
+
+const POD: &str = "08ff2263-5cf1-49f7-b3e7-80b6e0840fd5";
+const CONTAINER: &str = "1a5b9a1eb29e863bf504561344f7ffc67cfc469150418b7727c8959e0c5f8982";
+
+impl Pod {
+    fn new() -> Result<Self> {
+        let root = std::env::temp_dir().join(format!("lab-cgroup-{}", std::process::id()));
+        std::fs::create_dir(&root)?;
+        let mount = Command::new("mount").args(["-t", "cgroup2", "none"]).arg(&root).status();
+        let mount = mount.context("cannot start mount")?;
+        ensure!(mount.success(), "cannot mount cgroup2: {mount}");
+        // What the kubelet makes with the driver systemd.
+        let slice = format!("kubepods-burstable-pod{}.slice", POD.replace('-', "_"));
+        let slice = ["kubepods.slice", "kubepods-burstable.slice", &slice].iter().collect::<PathBuf>();
+        let container = root.join(slice).join(format!("cri-containerd-{CONTAINER}.scope"));
+        std::fs::create_dir_all(&container)?;
+        Ok(Self { root, container })
+    }
+
+    /// Does something in it.
+    fn run<T>(&self, something: impl FnOnce() -> Result<T>) -> Result<T> {
+        // Children begin where their parent is.
+        std::fs::write(self.container.join("cgroup.procs"), "0")?;
+        let result = something();
+        std::fs::write(self.root.join("cgroup.procs"), "0")?;
+        result
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        // The lab ends soon.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.root).status();
+        let _ = std::fs::remove_dir(&self.root);
+    }
+}
+
+/// `--vm POD --wait` finds the VM in the pod, by its cgroup as the kernel shows it, and leaves out another.
+fn linux_guest_in_a_pod(context: &Context, source: Source) -> Result<()> {
+    let host = check::host()?;
+    let mut other = Guest::start(&["--op", "cpuid=1009"])?;
+    let pod = Pod::new()?;
+    let mut tracer = Tracer::spawn(context, source, &["--vm", POD, "--wait"])?;
+    tracer.await_line("attached (")?;
+    other.go()?;
+    other.phases()?;
+    other.end()?;
+
+    let counter = Counter::all_reasons(&Scope::System, host.isa)?;
+    let pid = pod.run(|| boot(context, "default_lab-pod", &["-uuid", UUID], "work=boot"))?;
+    let summary = tracer.stop()?;
+    summary.ensure_equals(&counter.read()?)?;
+    summary.ensure_undoubted()?;
+    let vm = summary.vm_of(pid)?;
+    ensure!(summary.vms.len() == 1, "{:?}", summary.names());
+    ensure!(vm.name == "default_lab-pod" && vm.uuid.as_deref() == Some(UUID), "{} {:?}", vm.name, vm.uuid);
+    let within: Vec<_> = vm.within.iter().map(|place| (place.kind.as_str(), place.name.as_str())).collect();
+    ensure!(within == [("pod", POD), ("container", CONTAINER)], "{within:?}");
     Ok(())
 }
 

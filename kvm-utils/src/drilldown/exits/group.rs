@@ -5,7 +5,7 @@
 //! after the end of one of the others belongs to a new VM.
 
 use super::collect::VcpuKey;
-use crate::bpf::snapshot::Head;
+use crate::{bpf::snapshot::Head, host::Identity, model::Place};
 
 /// A VM, as far as its vCPUs tell.
 #[derive(Clone, Debug)]
@@ -16,16 +16,23 @@ pub struct VmGroup {
     pub ns_tgid: u32,
     /// Address of the `struct kvm`; 0 = unknown.
     kvm: u64,
-    /// Name and kind, once looked up.
-    pub name: String,
-    /// See `name`.
-    pub vmm: String,
+    /// Who it is.
+    pub identity: Identity,
     /// vCPUs with their KVM ids, in the order of their appearance.
     pub vcpus: Vec<(VcpuKey, u32)>,
     /// End of the vCPU that ended first, monotonic ns.
     until: Option<u64>,
     /// It ended before the interval began: nothing of it can change any more.
     pub settled: bool,
+}
+
+impl VmGroup {
+    /// What its process runs in, for the model.
+    #[must_use]
+    pub fn within(&self) -> Vec<Place> {
+        let places = self.identity.within.iter();
+        places.map(|place| Place { kind: place.kind.as_str(), name: place.name.clone() }).collect()
+    }
 }
 
 /// All VMs seen, in the order of their appearance.
@@ -36,8 +43,8 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Puts a vCPU never seen before into its VM. `describe` gives name and kind for the first vCPU of a VM.
-    pub fn join(&mut self, head: &Head, describe: impl FnOnce(&Head) -> (String, String)) -> usize {
+    /// Puts a vCPU never seen before into its VM. `identify` says who the VM of the first vCPU is.
+    pub fn join(&mut self, head: &Head, identify: impl FnOnce(&Head) -> Identity) -> usize {
         let key = (head.slot, head.since);
         let found = self.vms.iter().rposition(|vm| {
             vm.tgid == head.tgid
@@ -47,13 +54,11 @@ impl Groups {
                 && (head.kvm == 0 || vm.vcpus.iter().all(|(_, id)| *id != head.vcpu_id))
         });
         let index = found.unwrap_or_else(|| {
-            let (name, vmm) = describe(head);
             self.vms.push(VmGroup {
                 tgid: head.tgid,
                 ns_tgid: head.ns_tgid,
                 kvm: head.kvm,
-                name,
-                vmm,
+                identity: identify(head),
                 vcpus: Vec::new(),
                 until: None,
                 settled: false,
@@ -125,8 +130,8 @@ mod tests {
         }
     }
 
-    fn name(_: &Head) -> (String, String) {
-        ("vm".to_owned(), "test".to_owned())
+    fn name(_: &Head) -> Identity {
+        Identity::unknown("vm".to_owned())
     }
 
     #[test]

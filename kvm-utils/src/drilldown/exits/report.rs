@@ -181,10 +181,14 @@ fn vm(
     for (code, stats) in &sums {
         totals.entry(*code).or_default().add(stats);
     }
+    let identity = &group.identity;
     Vm {
         pid: if group.ns_tgid == 0 { group.tgid } else { group.ns_tgid },
-        name: group.name.clone(),
-        vmm: group.vmm.clone(),
+        name: identity.name.clone(),
+        vmm: identity.vmm.as_str().to_owned(),
+        uuid: identity.uuid.clone(),
+        id: identity.id.clone(),
+        within: group.within(),
         ended: vcpus.iter().all(|v| v.state.ended),
         events: sums.values().map(|s| s.count).sum(),
         busy_share: share(false),

@@ -3,6 +3,7 @@
 
 mod fit;
 mod grid;
+mod whose;
 mod words;
 
 use crate::model::{Report, Row};

@@ -1,7 +1,7 @@
 //! The sentences around the numbers: whose they are, whether to believe them, what to do next.
 
-use super::Style;
 use super::fit::{Line, Paint};
+use super::{Style, whose};
 use crate::model::{KvmStat, Proof, Report, Vcpu, Verdict, Vm};
 use crate::view::{text, units};
 
@@ -9,6 +9,8 @@ use crate::view::{text, units};
 const LONGEST_NAME: usize = 32;
 /// The labels of the last lines are this wide.
 const LABEL: usize = 7;
+/// A heading's lines after the first begin with as many spaces.
+const INDENT: usize = 2;
 
 /// Whose numbers follow, for one VM.
 pub fn vm(vm: &Vm, report: &Report, style: &Style) -> Vec<Line> {
@@ -37,7 +39,26 @@ pub fn vm(vm: &Vm, report: &Report, style: &Style) -> Vec<Line> {
     if alone {
         items.extend(own_cost(&report.proof));
     }
+    add_if_room(&mut items, whose::identity(vm, style), style);
     packed(&items, Paint::Heading, style)
+}
+
+/// Adds each of `extras` in the first way that fits into the lines there are, or, if it is worth that, into one more
+/// where lines are not counted.
+fn add_if_room(items: &mut Vec<String>, extras: Vec<whose::Extra>, style: &Style) {
+    let lines = |items: &[String]| text::pack(items, style.columns(), INDENT, style.unicode).len();
+    let one_more = lines(items) + usize::from(style.height.is_none());
+    for extra in extras {
+        let most = if extra.worth_a_line { one_more } else { lines(items) };
+        for way in extra.ways {
+            let whole = text::width(&way) + INDENT <= style.columns();
+            items.push(way);
+            if whole && lines(items) <= most {
+                break;
+            }
+            items.pop();
+        }
+    }
 }
 
 /// Whose numbers follow, for one vCPU, and what it is doing.
@@ -184,7 +205,7 @@ fn own_cost(proof: &Proof) -> Option<String> {
 }
 
 fn packed(items: &[String], paint: Paint, style: &Style) -> Vec<Line> {
-    let lines = text::pack(items, style.columns(), 2, style.unicode);
+    let lines = text::pack(items, style.columns(), INDENT, style.unicode);
     lines.into_iter().map(|line| Line::new(line, paint)).collect()
 }
 

@@ -1,6 +1,6 @@
 //! msr, wrmsr: accesses to model-specific registers by index, and how far ahead the guest arms its timer.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use kvm_utils_common::{
     config::mode,
@@ -12,6 +12,10 @@ use kvm_utils_common::{
     rows::RowKey,
 };
 
+mod ipi;
+
+pub use ipi::{COLUMNS as IPI_COLUMNS, IPI};
+
 use super::noun::{Build, Noun, Numbers, column};
 use crate::{
     bpf::{
@@ -19,7 +23,7 @@ use crate::{
         hook::{Hook, SET_MSR_COMMON, SET_MSR_VENDOR},
         rows::Slice,
     },
-    decode::Isa,
+    decode,
     drilldown::exits::stats::ExitStats,
     model::{Cell, Column, Row, Unit},
     view::units,
@@ -149,7 +153,7 @@ fn rows(numbers: &Numbers<'_>) -> Vec<Row> {
 fn row(numbers: &Numbers<'_>, index: u64, write: bool, accesses: Accesses) -> Row {
     let Accesses { count, faults, slow, common, host } = accesses;
     let timer = (write && index == IA32_TSC_DEADLINE).then(|| Deadlines::of(numbers.slice));
-    let name = u32::try_from(index).ok().and_then(|index| name(index, numbers.isa));
+    let name = u32::try_from(index).ok().and_then(|index| decode::msr::name(index, numbers.isa));
     let hex = format!("{index:#x}");
     let number = |get: fn(&Deadlines) -> u64| timer.as_ref().map_or(Cell::Unknown, |t| Cell::Number(get(t)));
     let ns = |q: f64| timer.as_ref().and_then(|t| t.ahead.quantile_ns(q)).map_or(Cell::Unknown, Cell::Number);
@@ -158,7 +162,7 @@ fn row(numbers: &Numbers<'_>, index: u64, write: bool, accesses: Accesses) -> Ro
         if count > 0 { Cell::Real(count.saturating_sub(slow) as f64 / count as f64) } else { Cell::Unknown };
     Row {
         cells: vec![
-            Cell::Text(name.unwrap_or_else(|| hex.clone())),
+            Cell::Text(name.map_or_else(|| hex.clone(), Cow::into_owned)),
             Cell::Text(hex),
             Cell::Text(if write { "write" } else { "read" }.to_owned()),
             Cell::Number(count),
@@ -196,10 +200,6 @@ fn other(numbers: &Numbers<'_>) -> Row {
     ];
     cells.resize(COLUMNS_WITH_PATHS.len(), Cell::Unknown);
     Row { cells, waiting: false, detail: None }
-}
-
-fn name(_index: u32, _isa: Option<Isa>) -> Option<String> {
-    None
 }
 
 /// How a guest arms its timer.
@@ -265,7 +265,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::bpf::rows::RowStats;
+    use crate::{bpf::rows::RowStats, decode::Isa};
     use kvm_utils_common::rows::RowNoun;
 
     fn key(index: u64, detail: u64) -> RowKey {
