@@ -54,7 +54,7 @@ const fn noun(hooks: &'static [Hook], mode: u32) -> Noun {
         columns: &COLUMNS,
         sort: "count",
         mode,
-        row_bits: 9,
+        row_bits: 10,
         counters: 0,
         build: Some(Build { is_event, rows, notes: Some(notes) }),
     }
