@@ -43,6 +43,32 @@ pub mod deadline {
     pub const AHEAD: usize = 0;
 }
 
+/// Places of the noun time: where a vCPU's time goes; see [`crate::ledger`].
+pub mod ledger {
+    /// State: odd while the others are being changed.
+    pub const STATE_SEQUENCE: usize = 3;
+    /// State: the bucket to which time goes now, [`crate::ledger::Bucket`].
+    pub const STATE_BUCKET: usize = 4;
+    /// State: `bpf_ktime_get_ns()` up to which all time is in a bucket; 0 = the vCPU was not seen yet.
+    pub const STATE_SINCE: usize = 5;
+    /// State: the bucket to which its thread returns when it gets a CPU.
+    pub const STATE_BASE: usize = 6;
+    /// State: whether the vCPU halts, [`crate::ledger::HALT_KERNEL`] and [`crate::ledger::HALT_USER`].
+    pub const STATE_HALT: usize = 7;
+    /// State: the counter of KVM's time when KVM last took over: what came since may turn out to be polling.
+    pub const STATE_KVM_BEFORE: usize = 8;
+    /// State: when the thread first lost its CPU since KVM last took over; 0 = it did not.
+    pub const STATE_OFF: usize = 9;
+    /// State: KVM's own sum of the time it polled, ns, when last read.
+    pub const STATE_POLLED: usize = 10;
+    /// State: the thread that runs the vCPU (`task_struct` or id in the initial pid namespace); 0 = none is known.
+    pub const STATE_TASK: usize = 11;
+    /// Counters: ns in each bucket, in the order of [`crate::ledger::Bucket`].
+    pub const BUCKETS: usize = 8;
+    /// Exits from the guest.
+    pub const EXITS: usize = 15;
+}
+
 /// The first counter of histogram `number`.
 #[must_use]
 pub const fn histogram(number: usize) -> usize {

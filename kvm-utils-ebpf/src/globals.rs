@@ -51,6 +51,14 @@ globals! {
     /// `kvm_vcpu.arch.l1_tsc_scaling_ratio`.
     VCPU_TSC_RATIO: u32 = NONE;
 
+    /// `kvm_vcpu.arch.mp_state`.
+    VCPU_MP_STATE: u32 = NONE;
+    /// `kvm_vcpu.stat.generic.halt_poll_success_ns`.
+    VCPU_POLL_SUCCESS: u32 = NONE;
+    /// `kvm_vcpu.stat.generic.halt_poll_fail_ns`.
+    VCPU_POLL_FAIL: u32 = NONE;
+    /// `task_struct.state`; `NONE` where sched_switch passes the state.
+    TASK_STATE: u32 = NONE;
     /// `msr_data.index`.
     MSR_DATA_INDEX: u32 = NONE;
     /// `msr_data.host_initiated`.
@@ -76,6 +84,51 @@ globals! {
     HV_HYPERCALL_FIELDS: u64 = 0;
     /// Classic kvm_xen_hypercall: descriptor of nr.
     XEN_HYPERCALL_FIELDS: u64 = 0;
+    /// Classic kvm_userspace_exit: descriptors of reason, errno.
+    /// Classic kvm_vcpu_wakeup: descriptors of ns, waited, valid.
+    VCPU_WAKEUP_FIELDS: u64 = 0;
+    /// Classic sched_switch: descriptors of prev_pid, prev_state, next_pid.
+    SCHED_SWITCH_FIELDS: u64 = 0;
+    /// Classic sched_wakeup: descriptor of pid.
+    SCHED_WAKEUP_FIELDS: u64 = 0;
+
+    /// Classic kvm_inj_virq: vector, soft, reinjected.
+    INJ_VIRQ_FIELDS: u64 = 0;
+    /// Classic kvm_inj_exception: exception, reinjected.
+    INJ_EXCEPTION_FIELDS: u64 = 0;
+    /// Classic kvm_eoi: vector.
+    EOI_FIELDS: u64 = 0;
+    /// Classic kvm_pv_eoi: vector.
+    PV_EOI_FIELDS: u64 = 0;
+    /// Classic kvm_apic_ipi: icr_low, dest_id.
+    APIC_IPI_FIELDS: u64 = 0;
+    /// Classic kvm_apic_accept_irq: apicid, dm, tm, vec.
+    ACCEPT_IRQ_FIELDS: u64 = 0;
+    /// Classic kvm_apicv_accept_irq: apicid, dm, tm, vec.
+    APICV_ACCEPT_IRQ_FIELDS: u64 = 0;
+    /// Classic kvm_msi_set_irq: address, data.
+    MSI_FIELDS: u64 = 0;
+    /// Classic kvm_ioapic_set_irq: e, pin, coalesced.
+    IOAPIC_FIELDS: u64 = 0;
+    /// Classic kvm_ioapic_delayed_eoi_inj: e.
+    IOAPIC_AGAIN_FIELDS: u64 = 0;
+    /// Classic kvm_pic_set_irq: chip, pin, imr, coalesced.
+    PIC_FIELDS: u64 = 0;
+    /// Classic kvm_set_irq: gsi, level, irq_source_id.
+    SET_IRQ_FIELDS: u64 = 0;
+    /// Classic kvm_ack_irq: irqchip, pin.
+    ACK_IRQ_FIELDS: u64 = 0;
+    /// Classic kvm_smm_transition: entering.
+    SMM_FIELDS: u64 = 0;
+    /// Classic kvm_enter_smm: entering.
+    ENTER_SMM_FIELDS: u64 = 0;
+    /// Classic kvm_pi_irte_update: host_irq, gsi, gvec, set.
+    ROUTE_FIELDS: u64 = 0;
+
+    /// `__per_cpu_offset[]`: address of the array that says where each CPU's variables lie; 0 = not known.
+    PER_CPU_OFFSETS: u64 = 0;
+    /// The preemption counter, counted from there.
+    PREEMPT_COUNT: u64 = 0;
 
     /// Device of this tool's pid namespace; used with the next.
     PIDNS_DEV: u64 = 0;

@@ -17,6 +17,7 @@ mod log2;
 mod mask;
 mod numbers;
 mod rows;
+mod tasks;
 mod trouble;
 mod vcpu;
 

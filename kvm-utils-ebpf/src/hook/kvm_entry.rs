@@ -12,11 +12,11 @@ use aya_ebpf::{
 };
 use kvm_utils_common::config::{
     NONE,
-    mode::{ENTRY_VCPU_SECOND, LEARN_THREADS},
+    mode::{ENTRY_VCPU_SECOND, LEARN_THREADS, LEDGER},
 };
 
 use crate::{
-    drilldown::exits,
+    drilldown::{exits, time},
     globals,
     hook::PASS_ON,
     vcpu::{self, Place, Who},
@@ -63,6 +63,9 @@ fn on_entry(who: Who) {
     let mode = globals::MODE.load();
     if mode & LEARN_THREADS != 0 {
         vcpu::learn_thread(record);
+    }
+    if mode & LEDGER != 0 {
+        return time::entry(record);
     }
     exits::record_entry(record, mode);
 }

@@ -11,12 +11,15 @@ use aya_ebpf::{
     programs::{RawTracePointContext, TracePointContext},
 };
 use kvm_utils_common::{
-    config::{NONE, Trouble, mode::REASON_BY_VALUE},
+    config::{
+        NONE, Trouble,
+        mode::{LEDGER, REASON_BY_VALUE},
+    },
     exits::CODE_UNREADABLE,
 };
 
 use crate::{
-    drilldown::exits,
+    drilldown::{exits, time},
     globals,
     hook::PASS_ON,
     trouble,
@@ -69,6 +72,9 @@ fn on_exit(who: Who, reason: impl Fn() -> u64) {
             Place::Ignored => return,
         },
     };
+    if globals::MODE.load() & LEDGER != 0 {
+        return time::exit(record, who.isa, reason);
+    }
     exits::record_exit(record, who.isa, reason());
 }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 pub mod event;
+mod irq;
 mod kvm_cpuid;
 mod kvm_entry;
 mod kvm_exit;
@@ -15,9 +16,13 @@ mod kvm_mmio;
 mod kvm_msr;
 mod kvm_pio;
 mod kvm_userspace_exit;
+mod kvm_vcpu_wakeup;
 mod kvm_xen_hypercall;
+mod sched_switch;
+mod sched_wakeup;
 mod set_msr;
 mod vcpu_destroy;
+mod vcpu_run;
 
 /// What the program of a classic tracepoint returns: with 0 the kernel would keep the event from everybody else who
 /// counts or samples it with perf (`perf_trace_run_bpf_submit`, kernel/events/core.c). These programs are declared

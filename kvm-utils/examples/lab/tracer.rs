@@ -140,6 +140,15 @@ impl Tracer {
         Summary::parse(text.lines().last().with_context(|| format!("no report; {said}"))?)
     }
 
+    /// Ends a drill-down as Ctrl-C does, and expects success. Returns all its reports, the summary last.
+    pub fn stop_reports(self) -> Result<Vec<serde_json::Value>> {
+        self.signal(Signal::INT)?;
+        let (status, said, text) = self.end()?;
+        ensure!(status.success(), "the tracer ended with {status}: {said}");
+        let parse = |line: &str| serde_json::from_str(line).with_context(|| format!("cannot read {line}"));
+        text.lines().map(parse).collect()
+    }
+
     /// Waits for its end.
     pub fn finish(self) -> Result<Run> {
         let (status, said, text) = self.end()?;

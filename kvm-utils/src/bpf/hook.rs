@@ -1,7 +1,7 @@
 //! Where the programs attach. One file of kvm-utils-ebpf/src/hook for each.
 
 use super::{
-    event::{self, Event},
+    event::{self, Event, irq},
     object::program,
 };
 
@@ -30,6 +30,8 @@ pub enum Hook {
     KvmEntry,
     /// The function kvm_arch_vcpu_destroy.
     VcpuDestroy,
+    /// The function kvm_arch_vcpu_ioctl_run. A kernel where it cannot be attached tells less.
+    VcpuRun,
     /// A tracepoint that says nothing of the vCPU.
     Event(&'static Event),
     /// A function of KVM.
@@ -42,6 +44,7 @@ impl Hook {
         Self::KvmExit,
         Self::KvmEntry,
         Self::VcpuDestroy,
+        Self::VcpuRun,
         Self::Event(&event::MSR),
         Self::Event(&event::PIO),
         Self::Event(&event::MMIO),
@@ -51,6 +54,25 @@ impl Hook {
         Self::Event(&event::HYPERCALL),
         Self::Event(&event::HV_HYPERCALL),
         Self::Event(&event::XEN_HYPERCALL),
+        Self::Event(&event::VCPU_WAKEUP),
+        Self::Event(&event::SCHED_SWITCH),
+        Self::Event(&event::SCHED_WAKEUP),
+        Self::Event(&irq::INJECTED),
+        Self::Event(&irq::EXCEPTION),
+        Self::Event(&irq::EOI),
+        Self::Event(&irq::PV_EOI),
+        Self::Event(&irq::IPI),
+        Self::Event(&irq::ACCEPTED),
+        Self::Event(&irq::POSTED),
+        Self::Event(&irq::MSI),
+        Self::Event(&irq::IOAPIC),
+        Self::Event(&irq::IOAPIC_AGAIN),
+        Self::Event(&irq::PIC),
+        Self::Event(&irq::GSI),
+        Self::Event(&irq::ACK),
+        Self::Event(&irq::SMM),
+        Self::Event(&irq::ENTER_SMM),
+        Self::Event(&irq::ROUTE),
         Self::Function(&SET_MSR_VENDOR),
         Self::Function(&SET_MSR_COMMON),
     ];
@@ -62,6 +84,7 @@ impl Hook {
             Self::KvmExit => &[program::KVM_EXIT_RAW, program::KVM_EXIT_TP],
             Self::KvmEntry => &[program::KVM_ENTRY_RAW, program::KVM_ENTRY_TP],
             Self::VcpuDestroy => &[program::VCPU_DESTROY],
+            Self::VcpuRun => &[program::VCPU_RUN],
             Self::Event(event) => &event.programs,
             Self::Function(function) => &function.programs,
         }

@@ -15,7 +15,12 @@ pub mod program {
     pub const KVM_ENTRY_TP: &str = "kvm_entry_tp";
     /// kprobe on [`super::VCPU_DESTROY_SYMBOL`].
     pub const VCPU_DESTROY: &str = "vcpu_destroy";
+    /// kprobe on [`super::VCPU_RUN_SYMBOL`].
+    pub const VCPU_RUN: &str = "vcpu_run";
 }
 
 /// The function that the kernel calls once for each vCPU before freeing it (arch/x86/kvm/x86.c).
 pub const VCPU_DESTROY_SYMBOL: &str = "kvm_arch_vcpu_destroy";
+
+/// The function in which the ioctl `KVM_RUN` is served (arch/x86/kvm/x86.c).
+pub const VCPU_RUN_SYMBOL: &str = "kvm_arch_vcpu_ioctl_run";

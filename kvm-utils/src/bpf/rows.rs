@@ -1,13 +1,14 @@
 //! Copies of what drill-downs counted: rows by key and numbers at fixed places.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, sync::atomic::Ordering};
 
 use kvm_utils_common::{
-    numbers::{NUMBERS, VcpuNumbers},
+    ledger::BUCKET_COUNT,
+    numbers::{NUMBERS, STATES, VcpuNumbers, ledger},
     rows::{RowCell, RowKey},
 };
 
-use super::mapped::Mapped;
+use super::{clock::monotonic_ns, mapped::Mapped};
 
 /// Numbers of one key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,6 +151,41 @@ pub fn read_numbers(numbers: &Mapped<VcpuNumbers>, slot: u32, count: usize) -> V
     (0..count.min(NUMBERS)).map(read).collect()
 }
 
+/// A word of the nouns' memory of record `slot`; 0 where there is none.
+#[must_use]
+pub fn read_state(numbers: &Mapped<VcpuNumbers>, slot: u32, place: usize) -> u64 {
+    let Some(numbers) = numbers.get(slot).filter(|_| place < STATES) else { return 0 };
+    // SAFETY: within the element, which is valid while the map is; the kernel writes whole aligned words.
+    unsafe { (&raw const (*numbers).state).cast::<u64>().add(place).read_volatile() }
+}
+
+/// Reads after which a copy that never was complete is taken as it is: a vCPU does not change its state that often.
+const MOST_READS: usize = 1000;
+
+/// As [`read_numbers`], for the noun time: with the time since the last event, up to `until` or, if that is 0, to now.
+#[must_use]
+pub fn read_ledger(numbers: &Mapped<VcpuNumbers>, slot: u32, count: usize, until: u64) -> Vec<u64> {
+    let state = |place| read_state(numbers, slot, place);
+    let mut copy = (Vec::new(), 0, 0);
+    for _ in 0..MOST_READS {
+        let before = state(ledger::STATE_SEQUENCE);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        copy = (read_numbers(numbers, slot, count), state(ledger::STATE_BUCKET), state(ledger::STATE_SINCE));
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if before % 2 == 0 && before == state(ledger::STATE_SEQUENCE) {
+            break;
+        }
+        std::hint::spin_loop();
+    }
+    let (mut counters, bucket, since) = copy;
+    let until = if until == 0 { monotonic_ns() } else { until };
+    let bucket = usize::try_from(bucket).ok().filter(|bucket| *bucket < BUCKET_COUNT && since != 0);
+    if let Some(counter) = bucket.and_then(|bucket| counters.get_mut(ledger::BUCKETS + bucket)) {
+        *counter += until.saturating_sub(since);
+    }
+    counters
+}
+
 /// Forgets what was counted for record `slot`, whose vCPU cannot run any more.
 pub fn clear(rows: &Mapped<RowCell>, bits: u32, numbers: &Mapped<VcpuNumbers>, slot: u32) {
     for row in table(slot, bits).filter_map(|index| rows.get(index)) {
@@ -205,6 +241,25 @@ mod tests {
         let at = |max_ns| RowStats { count: 1, timed: 1, max_ns: Some(max_ns), ..RowStats::default() };
         assert_eq!(at(7).since(&at(7)).max_ns, None);
         assert_eq!(at(9).since(&at(7)).max_ns, Some(9));
+    }
+
+    #[test]
+    fn a_ledger_is_read_with_the_time_that_goes_on() {
+        let numbers = Mapped::<VcpuNumbers>::anonymous(2).unwrap();
+        let vcpu = numbers.get(1).unwrap();
+        let now = monotonic_ns();
+        // SAFETY: nobody else knows this memory.
+        unsafe {
+            (*vcpu).counters[ledger::BUCKETS + 4] = 100;
+            (*vcpu).state[ledger::STATE_BUCKET] = 4;
+            (*vcpu).state[ledger::STATE_SINCE] = now - 50;
+        }
+        let idle = |until| read_ledger(&numbers, 1, ledger::EXITS, until)[ledger::BUCKETS + 4];
+        assert_eq!(idle(now), 150);
+        assert!(idle(0) >= 150);
+        // SAFETY: as above.
+        unsafe { (*vcpu).state[ledger::STATE_BUCKET] = kvm_utils_common::ledger::ENDED };
+        assert_eq!(idle(now), 100);
     }
 
     proptest! {

@@ -6,11 +6,11 @@ use clap::ValueEnum;
 use kvm_utils_common::config::{EXIT_RECORD_BYTES, NONE, mode};
 
 use super::{
-    event::{Event, How},
+    event::{self, Event, How},
     hook::Hook,
     layout::{
-        BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, ReasonAt, ThreadLayout,
-        files::SYS_KERNEL_BTF, has_arguments, may_be_preempted,
+        BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, PreemptCount, ReasonAt, SwitchLayout,
+        ThreadLayout, files::SYS_KERNEL_BTF, have_arguments, may_be_preempted,
     },
     tracer::Source,
 };
@@ -57,6 +57,8 @@ pub struct Resolved {
     pub globals: Globals,
     /// Events asked for.
     pub events: Events,
+    /// How programs tell that they run in an interrupt, where it matters and can be known.
+    pub preempt_count: Option<PreemptCount>,
     /// Why it is not the preferred one.
     pub fallback: Option<String>,
 }
@@ -117,13 +119,27 @@ pub fn resolve(choice: SourceChoice, hooks: &[Hook]) -> Result<Resolved, SourceE
             Err(error) => (classic(&kvm_events()?, Some(told(&error)))?, None),
         },
     };
-    for hook in hooks {
-        if let Hook::Event(event) = hook {
-            match attachable(event, files.as_ref()) {
-                Err(SourceError::NoEvent(_)) if event.optional => {}
-                found => resolved.events.push(found?),
-            }
+    let event = |hook: &Hook| if let Hook::Event(event) = hook { Some(*event) } else { None };
+    let events: Vec<&'static Event> =
+        hooks.iter().filter_map(event).filter(|event| event.group() == "kvm").collect();
+    let prototypes: Vec<_> = events.iter().map(|event| (event.name, event.arguments)).collect();
+    // KVM fires these events where it may be preempted. With classic programs preemption is off, and none is lost.
+    let sure = files.as_ref().filter(|files| !may_be_preempted(files).unwrap_or(true));
+    let raw = sure.and_then(|files| have_arguments(files, &prototypes).ok());
+    for (index, event) in events.into_iter().enumerate() {
+        let raw = raw.as_ref().is_some_and(|raw| raw.get(index) == Some(&true));
+        match attachable(event, raw) {
+            Err(SourceError::NoEvent(_)) if event.optional => {}
+            found => resolved.events.push(found?),
         }
+    }
+    if resolved.events.iter().any(|(event, ..)| event.in_interrupts()) {
+        resolved.preempt_count = PreemptCount::find(Path::new(SYS_KERNEL_BTF));
+    }
+    if hooks.contains(&Hook::Event(&event::SCHED_SWITCH)) {
+        // The scheduler is part of the kernel proper, whose BTF there may be without that of modules.
+        let files = files.or_else(|| btf().ok()).filter(|_| choice != SourceChoice::Tracepoint);
+        scheduler(&mut resolved, files.as_ref())?;
     }
     if !resolved.events.is_empty() && resolved.source == Source::Tracepoint {
         resolved.mode |= mode::BY_THREAD | mode::LEARN_THREADS;
@@ -131,23 +147,43 @@ pub fn resolve(choice: SourceChoice, hooks: &[Hook]) -> Result<Resolved, SourceE
     Ok(resolved)
 }
 
-/// How an event is attached: raw if BTF says that it has the prototype that the raw program is made for, and that none is
-/// lost: KVM fires these events where it may be preempted. (With classic programs preemption is off.)
-fn attachable(
-    event: &'static Event,
-    files: Option<&BtfFiles>,
-) -> Result<(&'static Event, How, u64), SourceError> {
-    let fits = |files: &BtfFiles| {
-        has_arguments(files, event.name, event.arguments).unwrap_or(false)
-            && !may_be_preempted(files).unwrap_or(true)
-    };
-    if files.is_some_and(fits) {
+/// How an event is attached: raw if BTF says that it has the prototype that the raw program is made for.
+fn attachable(event: &'static Event, raw: bool) -> Result<(&'static Event, How, u64), SourceError> {
+    if raw {
         return Ok((event, How::Raw, 0));
     }
     let descriptors = event
         .descriptors(&format(&kvm_events()?, event.name)?)
         .map_err(|e| SourceError::Format { event: event.name, reason: e.to_string() })?;
     Ok((event, How::Classic, descriptors))
+}
+
+/// How the scheduler's events are attached: both raw, so that threads are known by their `task_struct`, or both classic.
+fn scheduler(resolved: &mut Resolved, files: Option<&BtfFiles>) -> Result<(), SourceError> {
+    let wakeup = &event::SCHED_WAKEUP;
+    let raw = files
+        .filter(|files| {
+            let fits = have_arguments(files, &[(wakeup.name, wakeup.arguments)]);
+            fits.is_ok_and(|fits| fits == [true])
+        })
+        .and_then(|files| SwitchLayout::find(files).ok());
+    let events = [&event::SCHED_SWITCH, wakeup];
+    if let Some(layout) = raw {
+        resolved.mode |= mode::TASKS_BY_ADDRESS;
+        if let SwitchLayout::StateAt(at) = layout {
+            resolved.globals.push(("TASK_STATE", at));
+        }
+        resolved.events.extend(events.map(|event| (event, How::Raw, 0)));
+        return Ok(());
+    }
+    for event in events {
+        let directory = tracefs_events("sched", event.name)?;
+        let bad =
+            |e: super::layout::FormatError| SourceError::Format { event: event.name, reason: e.to_string() };
+        let descriptors = event.descriptors(&format(&directory, event.name)?).map_err(bad)?;
+        resolved.events.push((event, How::Classic, descriptors));
+    }
+    Ok(())
 }
 
 /// The `format` of an event.
@@ -165,12 +201,18 @@ fn classic(events: &Path, fallback: Option<String>) -> Result<Resolved, SourceEr
         mode: 0,
         globals: classic_globals(&format(events, "kvm_exit")?, &format(events, "kvm_entry")?)?,
         events: Vec::new(),
+        preempt_count: None,
         fallback,
     })
 }
 
 /// The directory of KVM's events in tracefs, wherever that is mounted.
 fn kvm_events() -> Result<std::path::PathBuf, SourceError> {
+    tracefs_events("kvm", "kvm_exit")
+}
+
+/// The directory of a group of events, which must have this one.
+fn tracefs_events(group: &str, event: &'static str) -> Result<std::path::PathBuf, SourceError> {
     let mut mounted = false;
     // /sys/kernel/debug/tracing mounts itself when it is looked at.
     for tracefs in ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"] {
@@ -182,12 +224,12 @@ fn kvm_events() -> Result<std::path::PathBuf, SourceError> {
             }
             Err(_) => continue,
         }
-        let kvm = events.join("kvm");
-        if kvm.join("kvm_exit").exists() {
-            return Ok(kvm);
+        let group = events.join(group);
+        if group.join(event).exists() {
+            return Ok(group);
         }
     }
-    Err(if mounted { SourceError::NoEvent("kvm_exit") } else { SourceError::NoTracefs })
+    Err(if mounted { SourceError::NoEvent(event) } else { SourceError::NoTracefs })
 }
 
 fn raw(files: &BtfFiles, hooks: &[Hook]) -> Result<Resolved, LayoutError> {
@@ -234,10 +276,20 @@ fn raw(files: &BtfFiles, hooks: &[Hook]) -> Result<Resolved, LayoutError> {
             ("VCPU_NOTIFIER", thread.vcpu_notifier),
             ("VCPU_TSC_OFFSET", thread.tsc_offset.unwrap_or(NONE)),
             ("VCPU_TSC_RATIO", thread.tsc_ratio.unwrap_or(NONE)),
+            ("VCPU_MP_STATE", thread.mp_state.unwrap_or(NONE)),
+            ("VCPU_POLL_SUCCESS", thread.poll_success.unwrap_or(NONE)),
+            ("VCPU_POLL_FAIL", thread.poll_fail.unwrap_or(NONE)),
         ]);
     }
     let mode = by_value | entry_second;
-    Ok(Resolved { source: Source::Raw, mode, globals, events: Vec::new(), fallback: None })
+    Ok(Resolved {
+        source: Source::Raw,
+        mode,
+        globals,
+        events: Vec::new(),
+        preempt_count: None,
+        fallback: None,
+    })
 }
 
 fn classic_globals(exit: &str, entry: &str) -> Result<Globals, SourceError> {

@@ -14,7 +14,7 @@ use aya::{
 };
 use kvm_utils_common::{
     config::{TROUBLES, Trouble, mode},
-    numbers::{Clock, VcpuNumbers},
+    numbers::{Clock, VcpuNumbers, ledger::STATE_TASK},
     rows::{MOST_ROW_BITS, MoreKey, MoreRow, NOUNS, RowCell, RowKey},
     vcpu::{IGNORED_SLOT, Slot, VcpuRecord},
 };
@@ -24,8 +24,9 @@ use super::{
     clock::TscClock,
     event::{Event, How},
     hook::Function,
+    layout::PreemptCount,
     mapped::Mapped,
-    object::{OBJECT, VCPU_DESTROY_SYMBOL, program},
+    object::{OBJECT, VCPU_DESTROY_SYMBOL, VCPU_RUN_SYMBOL, program},
     prog_info::{self, RunTime},
     rows::{self, RowStats, Slice},
     snapshot::Snapshot,
@@ -65,6 +66,8 @@ pub struct Settings {
     pub exits: bool,
     /// What else drill-downs are fed by.
     pub events: Events,
+    /// How the programs tell that they run in an interrupt.
+    pub preempt_count: Option<PreemptCount>,
     /// Whether the kernel is to tell when it destroys a vCPU, where vCPUs are known by their address.
     pub destroy_hook: bool,
     /// Functions, likewise.
@@ -73,6 +76,8 @@ pub struct Settings {
     pub row_bits: u32,
     /// Counters at fixed places that the drill-down has per vCPU (`kvm_utils_common::numbers`).
     pub counters: usize,
+    /// Whether to be told when `KVM_RUN` begins, if the kernel can.
+    pub runs: bool,
     /// Records for vCPUs, besides the overflow record; each takes 92 KB of kernel memory.
     pub max_vcpus: u32,
     /// Processes to count, as seen from here; empty = all.
@@ -156,6 +161,11 @@ pub struct Tracer {
     clock: Mapped<Clock>,
     tsc: TscClock,
     keys: StdHashMap<u32, u64>,
+    /// The noun time counts, in its own way.
+    ledger: bool,
+    /// What it counted by the last copy, by record.
+    ledgers: StdHashMap<u32, Vec<u64>>,
+    lacks: Vec<String>,
 }
 
 impl Tracer {
@@ -197,7 +207,7 @@ impl Tracer {
             if raw {
                 attach_raw(&mut ebpf, program::KVM_ENTRY_RAW, "kvm_entry")?;
             } else {
-                attach_tracepoint(&mut ebpf, program::KVM_ENTRY_TP, "kvm_entry")?;
+                attach_tracepoint(&mut ebpf, program::KVM_ENTRY_TP, "kvm", "kvm_entry")?;
             }
         }
         // Events before exits, so that no exit is seen without what it turns out to be.
@@ -208,11 +218,15 @@ impl Tracer {
         for (event, how, _) in &settings.events {
             attach_event(&mut ebpf, event, *how)?;
         }
+        let mut lacks = Vec::new();
+        if settings.runs {
+            lacks.extend(attach_run(&mut ebpf)?);
+        }
         if settings.exits {
             if raw {
                 attach_raw(&mut ebpf, program::KVM_EXIT_RAW, "kvm_exit")?;
             } else {
-                attach_tracepoint(&mut ebpf, program::KVM_EXIT_TP, "kvm_exit")?;
+                attach_tracepoint(&mut ebpf, program::KVM_EXIT_TP, "kvm", "kvm_exit")?;
             }
         }
         Ok(Self {
@@ -228,7 +242,16 @@ impl Tracer {
             clock,
             tsc,
             keys: StdHashMap::new(),
+            ledgers: StdHashMap::new(),
+            ledger: settings.mode & mode::LEDGER != 0,
+            lacks,
         })
+    }
+
+    /// What the kernel cannot tell, and what follows for the numbers: sentences.
+    #[must_use]
+    pub fn lacks(&self) -> &[String] {
+        &self.lacks
     }
 
     /// How exits are learned of.
@@ -246,6 +269,14 @@ impl Tracer {
     /// Copies all counters.
     pub fn read(&mut self, snapshot: &mut Snapshot) {
         snapshot.read(&self.records);
+        if self.ledger {
+            // Time goes on: as near to the snapshot's as can be.
+            self.ledgers.clear();
+            for head in &snapshot.vcpus {
+                let counters = rows::read_ledger(&self.numbers, head.slot, self.counters, head.until);
+                self.ledgers.insert(head.slot, counters);
+            }
+        }
         for head in &snapshot.vcpus {
             if head.key != 0 {
                 self.keys.insert(head.slot, head.key);
@@ -261,7 +292,10 @@ impl Tracer {
             rows::read_rows(&self.rows, slot, self.row_bits, &mut slice.rows);
         }
         if self.counters > 0 {
-            slice.counters = rows::read_numbers(&self.numbers, slot, self.counters);
+            slice.counters = match self.ledgers.get(&slot) {
+                Some(ledger) => ledger.clone(),
+                None => rows::read_numbers(&self.numbers, slot, self.counters),
+            };
         }
         if let Some(record) = self.records.get(slot) {
             // SAFETY: within a live mapping; the kernel writes whole aligned words.
@@ -296,6 +330,18 @@ impl Tracer {
             of.insert(key.key, stats);
         }
         Ok(all)
+    }
+
+    /// Name of the first thread of a process, in the initial pid namespace, on which there was an event while it had no vCPU
+    /// loaded; NUL-padded. `None` if there was none, or no room for it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such map.
+    pub fn crowd_name(&self, tgid: u32) -> Result<Option<[u8; 16]>, TracerError> {
+        let map = self.ebpf.map("CROWDS").ok_or(TracerError::Object("map CROWDS"))?;
+        let names: HashMap<_, u32, [u8; 16]> = HashMap::try_from(map).map_err(|e| map_error("CROWDS", e))?;
+        Ok(names.get(&tgid, 0).ok())
     }
 
     /// Tells the programs what KVM adds to the host's TSC for the vCPU of record `slot`, where they cannot read it.
@@ -396,6 +442,7 @@ impl Tracer {
             }
         }
         self.forget_thread(slot)?;
+        self.forget_task(slot)?;
         self.forget_more(slot)?;
         if self.rows.len() > 1 || self.counters > 0 {
             rows::clear(&self.rows, self.row_bits, &self.numbers, slot);
@@ -424,6 +471,21 @@ impl Tracer {
         if threads.get(&thread, 0).is_ok_and(|found| found == slot) {
             // It can only be gone already, which is what is wanted.
             let _ = threads.remove(&thread);
+        }
+        Ok(())
+    }
+
+    /// The same, of the map that the noun time uses.
+    fn forget_task(&mut self, slot: u32) -> Result<(), TracerError> {
+        let task = rows::read_state(&self.numbers, slot, STATE_TASK);
+        if !self.ledger || task == 0 {
+            return Ok(());
+        }
+        let map = self.ebpf.map_mut("TASKS").ok_or(TracerError::Object("map TASKS"))?;
+        let mut tasks: HashMap<_, u64, u32> = HashMap::try_from(map).map_err(|e| map_error("TASKS", e))?;
+        if tasks.get(&task, 0).is_ok_and(|found| found == slot) {
+            // As above.
+            let _ = tasks.remove(&task);
         }
         Ok(())
     }
@@ -475,12 +537,17 @@ unsafe impl aya::Pod for PodMoreRow {}
 struct Sizes {
     rows: u32,
     more: u32,
+    crowds: u32,
     numbers: u32,
     threads: u32,
+    tasks: u32,
 }
 
 /// Room for rows that find none in their vCPU's table; an entry takes about 100 bytes.
 const MORE_ROWS: u32 = 1 << 16;
+
+/// Room for names of processes in [`MORE_ROWS`]; PIDs of those without are shown.
+const CROWDS: u32 = 1 << 12;
 
 impl Sizes {
     fn of(settings: &Settings) -> Self {
@@ -490,8 +557,13 @@ impl Sizes {
         Self {
             rows: if_needed(has_rows, slots << settings.row_bits.min(MOST_ROW_BITS)),
             more: if_needed(has_rows, MORE_ROWS),
+            crowds: if_needed(has_rows, CROWDS),
             numbers: if_needed(settings.counters > 0, slots),
-            threads: if_needed(settings.mode & mode::LEARN_THREADS != 0, slots.saturating_mul(4)),
+            threads: if_needed(
+                settings.mode & (mode::LEARN_THREADS | mode::USER_EXITS) != 0,
+                slots.saturating_mul(4),
+            ),
+            tasks: if_needed(settings.mode & mode::LEDGER != 0, slots.saturating_mul(4)),
         }
     }
 }
@@ -543,14 +615,20 @@ fn load(settings: &Settings) -> Result<Ebpf, TracerError> {
     loader
         .map_max_entries("ROWS", sizes.rows)
         .map_max_entries("MORE_ROWS", sizes.more)
+        .map_max_entries("CROWDS", sizes.crowds)
         .map_max_entries("NUMBERS", sizes.numbers)
-        .map_max_entries("THREADS", sizes.threads);
+        .map_max_entries("THREADS", sizes.threads)
+        .map_max_entries("TASKS", sizes.tasks);
     loader.override_global("MODE", &mode, true).override_global("ROW_BITS", &settings.row_bits, true);
     for (name, value) in &settings.layout {
         loader.override_global(name, value, true);
     }
     for (event, _, descriptors) in &settings.events {
         loader.override_global(event.global, descriptors, true);
+    }
+    if let Some(PreemptCount { per_cpu_offsets, address }) = &settings.preempt_count {
+        loader.override_global("PER_CPU_OFFSETS", per_cpu_offsets, true);
+        loader.override_global("PREEMPT_COUNT", address, true);
     }
     loader.override_global("PIDNS_DEV", &dev, true).override_global("PIDNS_INO", &ino, true);
     loader.load(OBJECT).map_err(|e| TracerError::Load(Box::new(e)))
@@ -588,10 +666,15 @@ fn attach_raw(ebpf: &mut Ebpf, name: &'static str, target: &'static str) -> Resu
     Ok(())
 }
 
-fn attach_tracepoint(ebpf: &mut Ebpf, name: &'static str, target: &'static str) -> Result<(), TracerError> {
+fn attach_tracepoint(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    group: &str,
+    target: &'static str,
+) -> Result<(), TracerError> {
     let program: &mut TracePoint = get(ebpf, name)?;
     program.load().map_err(|e| TracerError::Program { program: name, source: Box::new(e) })?;
-    program.attach("kvm", target).map_err(|e| TracerError::Attach { target, source: Box::new(e) })?;
+    program.attach(group, target).map_err(|e| TracerError::Attach { target, source: Box::new(e) })?;
     Ok(())
 }
 
@@ -599,7 +682,7 @@ fn attach_event(ebpf: &mut Ebpf, event: &'static Event, how: How) -> Result<(), 
     let [raw, classic] = event.programs;
     match how {
         How::Raw => attach_raw(ebpf, raw, event.name),
-        How::Classic => attach_tracepoint(ebpf, classic, event.name),
+        How::Classic => attach_tracepoint(ebpf, classic, event.group(), event.name),
     }
 }
 
@@ -625,6 +708,20 @@ fn attach_destroy(ebpf: &mut Ebpf) -> Result<(), TracerError> {
     program.load().map_err(|e| TracerError::Program { program: name, source: Box::new(e) })?;
     program.attach(VCPU_DESTROY_SYMBOL, 0).map_err(|e| TracerError::NoDestroyHook(Box::new(e)))?;
     Ok(())
+}
+
+/// Attaches where `KVM_RUN` begins; where that cannot be, gives the sentence that says what is lacking.
+fn attach_run(ebpf: &mut Ebpf) -> Result<Option<String>, TracerError> {
+    let program: &mut KProbe = get(ebpf, program::VCPU_RUN)?;
+    let attached = program.load().and_then(|()| program.attach(VCPU_RUN_SYMBOL, 0));
+    Ok(attached.err().map(|error| {
+        format!(
+            "this kernel does not tell when KVM_RUN begins (no kprobe on {VCPU_RUN_SYMBOL}: {}): time from there to the \
+             entry into the guest is the VMM's here, and a vCPU that halts again after a signal counts as blocked \
+             elsewhere",
+            cause(&error)
+        )
+    }))
 }
 
 fn get<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, TracerError>

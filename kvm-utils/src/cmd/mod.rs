@@ -2,14 +2,17 @@
 
 pub mod caps;
 pub mod cpuid;
+mod derived;
 pub mod exits;
 pub mod hypercall;
 pub mod io;
+pub mod irq;
 pub mod msr;
 pub mod options;
 mod printer;
 pub mod selftest;
 mod silence;
+pub mod time;
 mod trace;
 
 use std::process::ExitCode;
@@ -45,6 +48,8 @@ enum Command {
     Io(io::Args),
     Cpuid(cpuid::Args),
     Hypercall(hypercall::Args),
+    Time(time::Args),
+    Irq(irq::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -62,6 +67,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Io(args) => io::run(args),
         Command::Cpuid(args) => cpuid::run(args),
         Command::Hypercall(args) => hypercall::run(args),
+        Command::Time(args) => time::run(args),
+        Command::Irq(args) => irq::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }

@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use super::{
+    derived::Derived,
     options::{Common, Output},
     printer::Printer,
     silence::Silence,
@@ -91,6 +92,7 @@ async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
     };
     let mut session = start(plan, &mut settings, &select, incomparable.as_deref())?;
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
+    let mut derived = Derived::start(plan, &settings, &select);
     let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);
 
     let many = plan.noun.build.is_some() && common.output == Output::Table;
@@ -114,7 +116,8 @@ async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
                 reports += 1;
                 reported = tick.into();
                 let last = common.count == Some(reports) || end.is_some_and(|end| end <= reported);
-                let mut report = session.interval(&order).map_err(host_error)?;
+                let report = session.interval(&order).map_err(host_error)?;
+                let mut report = derived.instead(report, &order)?;
                 silence.note(&mut report, last);
                 if intervals {
                     printer.show(&report)?;
@@ -126,6 +129,7 @@ async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
             () = at(end) => break,
             _ = housekeeping.tick() => {
                 session.housekeep().map_err(host_error)?;
+                derived.housekeep()?;
                 if !common.pids.is_empty() && common.vms.is_empty() && selected_ended(common, &session) {
                     say("the VM has ended");
                     break;
@@ -137,12 +141,14 @@ async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
     if intervals && common.output != Output::Table && common.count != Some(reports) {
         let rest = Instant::now().saturating_duration_since(reported);
         if end.is_none_or(|end| end > reported) && (reports == 0 || rest >= LEAST_INTERVAL) {
-            let mut report = session.interval(&order).map_err(host_error)?;
+            let report = session.interval(&order).map_err(host_error)?;
+            let mut report = derived.instead(report, &order)?;
             silence.note(&mut report, true);
             printer.show(&report)?;
         }
     }
-    let mut summary = session.summary(&order).map_err(host_error)?;
+    let summary = session.summary(&order).map_err(host_error)?;
+    let mut summary = derived.instead(summary, &order)?;
     silence.note(&mut summary, true);
     if common.output == Output::Table || common.summary {
         printer.show(&summary)?;
@@ -177,6 +183,7 @@ pub(super) fn start(
             let classic = base_settings(plan.noun, SourceChoice::Tracepoint)?;
             (settings.source, settings.mode) = (classic.source, classic.mode);
             (settings.layout, settings.events) = (classic.layout, classic.events);
+            settings.preempt_count = classic.preempt_count;
             begin(settings).map_err(host_error)
         }
         result => result.map_err(host_error),
@@ -247,6 +254,8 @@ pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Setting
         layout: resolved.globals,
         exits: noun.hooks.contains(&Hook::KvmExit),
         events: resolved.events,
+        runs: noun.hooks.contains(&Hook::VcpuRun),
+        preempt_count: resolved.preempt_count,
         destroy_hook: true,
         functions: functions(noun),
         row_bits: noun.row_bits,
@@ -319,6 +328,6 @@ fn target(common: &Common) -> Result<Target, Failure> {
     Ok(Target { max_vcpus, tgids, select: Select::default() })
 }
 
-fn host_error(error: TracerError) -> Failure {
+pub(super) fn host_error(error: TracerError) -> Failure {
     Failure::host(error)
 }

@@ -154,9 +154,9 @@ pub struct Icr {
     pub mode: DeliveryMode,
     /// Whether `destination` is a logical id (a mask) rather than an APIC id.
     pub logical: bool,
-    /// The level bit: false is the INIT de-assert of old, which does nothing today.
+    /// The level bit. False with a level trigger is a de-assert, which KVM drops (INIT de-assert of old).
     pub assert: bool,
-    /// How it is triggered; matters for INIT de-assert only.
+    /// How it is triggered; matters for de-asserts only.
     pub trigger: Trigger,
     /// Whom it goes to without regard to `destination`.
     pub shorthand: Shorthand,

@@ -22,7 +22,7 @@ pub static NOUN: Noun = Noun {
     mode: 0,
     row_bits: 8,
     counters: 0,
-    build: Some(Build { is_event, rows, notes: None }),
+    build: Some(Build { is_event, rows, ..Build::PLAIN }),
 };
 
 /// The columns, in the order of [`row`]'s cells.

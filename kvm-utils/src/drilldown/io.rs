@@ -56,7 +56,7 @@ const fn noun(hooks: &'static [Hook], mode: u32) -> Noun {
         mode,
         row_bits: 10,
         counters: 0,
-        build: Some(Build { is_event, rows, notes: Some(notes) }),
+        build: Some(Build { is_event, rows, notes: Some(notes), ..Build::PLAIN }),
     }
 }
 

@@ -44,10 +44,16 @@ pub struct Noun {
 pub struct Build {
     /// Whether the rows of this key are events, which the sums are made of, or say more of events counted elsewhere.
     pub is_event: fn(RowKey) -> bool,
+    /// Counters that are events as well.
+    pub event_counters: &'static [usize],
     /// The rows of a vCPU, of a VM or of all together, in any order.
     pub rows: fn(&Numbers<'_>) -> Vec<Row>,
     /// What the reader must know beside the rows. There are no exits if they are not counted.
     pub notes: Option<Notes>,
+    /// Makes counters that the kernel corrects after the fact fit an earlier copy, so that none ever becomes less.
+    pub settle: Option<fn(&mut Slice, &Slice)>,
+    /// A vCPU has one row: tables have a line for each, and one for their sum.
+    pub one_row: bool,
 }
 
 /// Sentences from the numbers of all VMs together and the exits of the same time.
@@ -93,11 +99,22 @@ impl Numbers<'_> {
 }
 
 impl Build {
+    /// Every row is an event, there are no rows, and nothing more is to be said: for what a noun has no need of.
+    pub const PLAIN: Self = Self {
+        is_event: |_| true,
+        event_counters: &[],
+        rows: |_| Vec::new(),
+        notes: None,
+        settle: None,
+        one_row: false,
+    };
+
     /// Events in a slice.
     #[must_use]
     pub fn events(&self, slice: &Slice) -> u64 {
         let rows = slice.rows.iter().filter(|(key, _)| (self.is_event)(**key));
-        rows.map(|(_, stats)| stats.count).sum::<u64>() + slice.other
+        let counters: u64 = self.event_counters.iter().map(|index| slice.counter(*index)).sum();
+        rows.map(|(_, stats)| stats.count).sum::<u64>() + counters + slice.other
     }
 }
 

@@ -1,10 +1,11 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{cpuid, exits, hypercall, io, msr, noun::Noun};
+use super::{cpuid, derived, exits, hypercall, io, irq, msr, noun::Noun, time};
 
 /// Every drill-down.
 pub static REGISTRY: &[&Noun] = &[
     &exits::NOUN,
+    &derived::NOUN,
     &msr::MSR,
     &msr::WRMSR,
     &msr::MSR_PATHS,
@@ -13,6 +14,8 @@ pub static REGISTRY: &[&Noun] = &[
     &io::IO,
     &cpuid::NOUN,
     &hypercall::NOUN,
+    &time::TIME,
+    &irq::NOUN,
 ];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.
@@ -26,6 +29,7 @@ pub static SHARED_MAPS: &[&str] = &[
     "TROUBLE",
     "ROWS",
     "MORE_ROWS",
+    "CROWDS",
     "NUMBERS",
     "CLOCK",
 ];

@@ -34,9 +34,13 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Takes over the last copy of what a vCPU's counters say.
-    pub fn absorb(&mut self, key: VcpuKey, slice: Slice) {
-        self.vcpus.entry(key).or_default().now = slice;
+    /// Takes over the last copy of what a vCPU's counters say, made to fit the one before by `settle`.
+    pub fn absorb(&mut self, key: VcpuKey, mut slice: Slice, settle: Option<fn(&mut Slice, &Slice)>) {
+        let counted = self.vcpus.entry(key).or_default();
+        if let Some(settle) = settle {
+            settle(&mut slice, &counted.now);
+        }
+        counted.now = slice;
     }
 
     /// Takes over the last copy of the counters of a process's other threads.
@@ -96,13 +100,13 @@ mod tests {
     fn intervals_make_up_the_run_and_an_idle_one_shows_nothing() {
         let mut tally = Tally::default();
         let key = (1, 5);
-        tally.absorb(key, slice(7));
+        tally.absorb(key, slice(7), None);
         assert_eq!(count(&tally.of(key, Scope::Interval)), 7);
         tally.next_interval();
-        tally.absorb(key, slice(18));
+        tally.absorb(key, slice(18), None);
         assert_eq!(count(&tally.of(key, Scope::Interval)), 11);
         tally.next_interval();
-        tally.absorb(key, slice(18));
+        tally.absorb(key, slice(18), None);
         assert!(tally.of(key, Scope::Interval).is_empty());
         assert_eq!(count(&tally.of(key, Scope::Run)), 18);
         tally.fold(key);

@@ -20,6 +20,7 @@ pub mod root;
 pub mod scan;
 pub mod uuid;
 pub mod vcpu_thread;
+pub mod virtual_apic;
 pub mod vm;
 pub mod vmm;
 

@@ -26,6 +26,8 @@ pub struct Report {
     pub counting: (&'static str, &'static str),
     /// The drill-down's columns; every row has a cell for each.
     pub columns: &'static [Column],
+    /// A vCPU has one row: a VM's table has a line for each, and one for their sum.
+    pub one_row: bool,
     /// When the interval ended.
     pub time: SystemTime,
     /// Measured length of the interval.

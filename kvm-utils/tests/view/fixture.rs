@@ -199,6 +199,7 @@ pub fn one_vm() -> Report {
         noun: "exits",
         counting: ("exit", "exits"),
         columns: COLUMNS,
+        one_row: false,
         time: time(),
         interval: Duration::from_micros(10_000_213),
         summary: false,

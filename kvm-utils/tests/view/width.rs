@@ -81,7 +81,7 @@ prop_compose! {
                 interval in any::<Duration>(), summary in any::<bool>(),
                 hints in prop::collection::vec(any::<String>(), 0..3),
                 notes in prop::collection::vec("[ a-z]{0,200}", 0..3)) -> Report {
-        Report { noun: "exits", counting: ("exit", "exits"), columns: COLUMNS, time: fixture::time(), interval, summary, host: fixture::host("svm"),
+        Report { noun: "exits", counting: ("exit", "exits"), columns: COLUMNS, one_row: false, time: fixture::time(), interval, summary, host: fixture::host("svm"),
                  proof, vms, totals, events, hints, notes }
     }
 }

@@ -21,7 +21,9 @@ macro_rules! tracer_tests {
 mod drilldown_cpuid;
 mod drilldown_hypercall;
 mod drilldown_io;
+mod drilldown_irq;
 mod drilldown_msr;
+mod drilldown_time;
 mod guest;
 mod placement;
 mod robustness;
@@ -50,6 +52,9 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_msr::RAW, drilldown_msr::CLASSIC),
         (drilldown_cpuid::RAW, drilldown_cpuid::CLASSIC),
         (drilldown_hypercall::RAW, drilldown_hypercall::CLASSIC),
+        (drilldown_time::RAW, drilldown_time::CLASSIC),
+        (drilldown_irq::RAW, drilldown_irq::CLASSIC),
+        (drilldown_irq::DEVICES_RAW, drilldown_irq::DEVICES_CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {

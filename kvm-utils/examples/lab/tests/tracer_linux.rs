@@ -20,7 +20,7 @@ tracer_tests! {
 }
 
 /// QEMU with KVM and `options`, its serial port on standard output.
-fn qemu(name: &str, options: &[&str]) -> Command {
+pub fn qemu(name: &str, options: &[&str]) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
     command.args(["-accel", "kvm", "-cpu", "host", "-nodefaults", "-no-user-config", "-display", "none"]);
     command.args(["-no-reboot", "-serial", "stdio", "-name"]).arg(format!("guest={name},debug-threads=on"));
@@ -167,7 +167,8 @@ fn waits_for_a_name(context: &Context, source: Source) -> Result<()> {
     Ok(())
 }
 
-fn end(guest: &mut Child) -> Result<()> {
+/// Ends QEMU as its user would.
+pub fn end(guest: &mut Child) -> Result<()> {
     kill_process(Pid::from_child(guest), Signal::TERM)?;
     guest.wait()?;
     Ok(())

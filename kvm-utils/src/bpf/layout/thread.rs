@@ -15,6 +15,12 @@ pub struct ThreadLayout {
     pub tsc_offset: Option<u32>,
     /// `kvm_vcpu.arch.l1_tsc_scaling_ratio`, 8 bytes, under its newer or older name.
     pub tsc_ratio: Option<u32>,
+    /// `kvm_vcpu.arch.mp_state`, 4 bytes.
+    pub mp_state: Option<u32>,
+    /// `kvm_vcpu.stat.generic.halt_poll_success_ns`, 8 bytes, where the kernel has it.
+    pub poll_success: Option<u32>,
+    /// `kvm_vcpu.stat.generic.halt_poll_fail_ns`, 8 bytes.
+    pub poll_fail: Option<u32>,
     /// `msr_data.index` and `msr_data.host_initiated`, what KVM's functions are told of a write.
     pub msr_data: Option<(u32, u32)>,
 }
@@ -46,6 +52,12 @@ impl ThreadLayout {
                 index.zip(host).map(|(index, host)| (index.offset, host.offset))
             },
             tsc_offset: vcpu("arch.l1_tsc_offset").or_else(|| vcpu("arch.tsc_offset")),
+            mp_state: {
+                let found = kvm.btf().member_offset("kvm_vcpu", "arch.mp_state").ok();
+                found.filter(|member| member.size == 4).map(|member| member.offset)
+            },
+            poll_success: vcpu("stat.generic.halt_poll_success_ns"),
+            poll_fail: vcpu("stat.generic.halt_poll_fail_ns"),
             tsc_ratio: vcpu("arch.l1_tsc_scaling_ratio").or_else(|| vcpu("arch.tsc_scaling_ratio")),
         })
     }
@@ -61,12 +73,44 @@ pub fn may_be_preempted(files: &BtfFiles) -> Result<bool, LayoutError> {
     Ok(files.base()?.member_offset("tp_transition_snapshot", "srcu_gp").is_ok())
 }
 
-/// Whether the raw tracepoint `event` has arguments of these sizes in bytes; a pointer has 8.
+/// What the program on the raw tracepoint `sched_switch` must be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwitchLayout {
+    /// The state of the thread that loses the CPU is an argument.
+    StatePassed,
+    /// It is in `task_struct.state`, at this byte.
+    StateAt(u32),
+}
+
+impl SwitchLayout {
+    /// Finds it in the kernel's BTF.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if the prototype is of no known form, or the member is missing.
+    pub fn find(files: &BtfFiles) -> Result<Self, LayoutError> {
+        const EVENT: &str = "sched_switch";
+        let base = files.base()?;
+        let kernel = Module::new("vmlinux", &base, None)?;
+        match argument_sizes(&kernel, EVENT)?[..] {
+            [1, 8, 8, 4] => Ok(Self::StatePassed),
+            [1, 8, 8] => {
+                let found = base.member_offset("task_struct", "state");
+                let found = found.map_err(|source| missing(&kernel, "task_struct", "state", source))?;
+                Ok(Self::StateAt(sized("task_struct", "state", found, &[4, 8])?.offset))
+            }
+            _ => Err(LayoutError::UnknownPrototype { event: EVENT, arguments: Vec::new() }),
+        }
+    }
+}
+
+/// For each raw tracepoint, whether it has arguments of these sizes in bytes; a pointer has 8. What BTF does not tell of one
+/// is a no.
 ///
 /// # Errors
-/// [`LayoutError`] if the kernel's BTF does not tell.
-pub fn has_arguments(files: &BtfFiles, event: &'static str, sizes: &[u32]) -> Result<bool, LayoutError> {
+/// [`LayoutError`] if the kernel has no usable BTF.
+pub fn have_arguments(files: &BtfFiles, events: &[(&'static str, &[u32])]) -> Result<Vec<bool>, LayoutError> {
     let base = files.base()?;
     let kvm = Module::new("kvm", &base, files.kvm.as_ref())?;
-    Ok(argument_sizes(&kvm, event)? == sizes)
+    let has = |event, sizes| argument_sizes(&kvm, event).is_ok_and(|found| found == sizes);
+    Ok(events.iter().map(|(event, sizes)| has(*event, *sizes)).collect())
 }

@@ -21,7 +21,7 @@ pub static IPI: Noun = Noun {
     mode: mode::IPIS_ONLY,
     row_bits: 10,
     counters: 0,
-    build: Some(Build { is_event, rows, notes: None }),
+    build: Some(Build { is_event, rows, ..Build::PLAIN }),
 };
 
 /// The columns.

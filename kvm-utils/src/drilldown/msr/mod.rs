@@ -68,7 +68,7 @@ const fn noun(
         mode,
         row_bits: 8,
         counters: histogram(deadline::AHEAD + 1),
-        build: Some(Build { is_event, rows, notes: None }),
+        build: Some(Build { is_event, rows, ..Build::PLAIN }),
     }
 }
 

@@ -6,7 +6,7 @@ mod grid;
 mod whose;
 mod words;
 
-use crate::model::{Report, Row};
+use crate::model::{Report, Row, Vm};
 use fit::{Block, Document, Line, Paint};
 
 /// Columns of a table that goes to no terminal.
@@ -103,19 +103,27 @@ fn totals(report: &Report, style: &Style) -> Block {
 /// A block per VM, `most` at most. One grid for all, so that columns line up from VM to VM.
 fn vms(report: &Report, style: &Style, most: usize) -> Vec<Block> {
     let shown = || report.vms.iter().take(most);
-    let rows: Vec<&Row> = shown().flat_map(|vm| &vm.rows).collect();
+    let rows: Vec<&Row> = shown().flat_map(|vm| rows_of(vm, report)).collect();
     let grid = grid::grid(report.columns, &rows, style, 0);
     let mut lines = grid.lines.into_iter();
     let mut blocks = Vec::new();
     for vm in shown() {
         let mut head = words::vm(vm, report, style);
-        if !vm.rows.is_empty() {
+        let count = rows_of(vm, report).count();
+        if count > 0 {
             head.push(Line::new(grid.header.clone(), Paint::Plain));
         }
-        let rows = lines.by_ref().take(vm.rows.len()).flatten().collect();
+        let rows = lines.by_ref().take(count).flatten().collect();
         blocks.push(Block { apart: report.vms.len() > 1, head, rows });
     }
     blocks
+}
+
+/// A VM's rows: those over all its vCPUs; before them, where each has only one, those of each, unless that is all.
+fn rows_of<'a>(vm: &'a Vm, report: &Report) -> impl Iterator<Item = &'a Row> + use<'a> {
+    let each = if report.one_row { vm.vcpus.as_slice() } else { &[] };
+    let sum = if each.len() == 1 { &[] } else { vm.rows.as_slice() };
+    each.iter().flat_map(|vcpu| &vcpu.rows).chain(sum)
 }
 
 /// A block per vCPU, `most` at most, the first of each VM with the VM's heading and the columns' titles.

@@ -1,0 +1,49 @@
+//! `kvm-utils time`: where the vCPUs' time goes.
+
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+
+use super::{
+    options::{Common, TRUST},
+    trace::{self, Plan},
+};
+use crate::{bpf::source::SourceChoice, drilldown::time::TIME};
+
+/// Show where each vCPU's time goes, all of it
+///
+/// One line per vCPU. Its shares of wall time add up to 100 %:
+///
+///   GUEST  executing the guest's code
+///   KVM    in the kernel on behalf of the guest
+///   VMM    in user space: QEMU or whatever runs the guest
+///   POLL   halted, KVM still polling for the next event
+///   IDLE   halted, thread blocked
+///   STEAL  ready to run, waiting for a CPU of the host
+///   OTHER  blocked elsewhere: the VMM waits, a page is being fetched, ...
+#[derive(ClapArgs, Debug)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Examples:
+  kvm-utils time                    all VMs, live
+  kvm-utils time --vm web-1 -d 10s  ten seconds of one VM
+
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
+cannot do it."
+)]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// How to learn of exits and of threads
+    #[arg(long, value_name = "SOURCE", value_enum, default_value = "auto", help_heading = TRUST)]
+    source: SourceChoice,
+}
+
+/// Traces until told to stop.
+///
+/// # Errors
+///
+/// With cause and remedy.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    trace::run(&args.common, &Plan { noun: &TIME, sort: TIME.sort, source: args.source })
+}
