@@ -4,12 +4,15 @@
 
 pub mod config;
 pub mod cpuid;
+pub mod derived;
 pub mod event;
 pub mod exits;
 pub mod fault;
+pub mod halt;
 pub mod hist;
 pub mod hypercall;
 pub mod io;
+pub mod irq;
 pub mod ledger;
 pub mod msr;
 pub mod numbers;

@@ -2,6 +2,8 @@
 
 use crate::hist::BUCKETS;
 
+/// State: a value of the noun's as of now, plus 1; 0 = it is not known. User space copies it.
+pub const STATE_GAUGE: usize = 15;
 /// Words that nouns remember between two events of a vCPU; no counters.
 pub const STATES: usize = 16;
 /// Counters at fixed places, before the histograms.
@@ -67,6 +69,36 @@ pub mod ledger {
     pub const BUCKETS: usize = 8;
     /// Exits from the guest.
     pub const EXITS: usize = 15;
+}
+
+/// Places of the noun halt: what KVM does while a vCPU halts.
+pub mod halt {
+    /// State: 1 if the sums below are those of an earlier halt.
+    pub const STATE_KNOWN: usize = 3;
+    /// State: KVM's count of halts in which it polled, at the last one.
+    pub const STATE_ATTEMPTED: usize = 4;
+    /// State: of those, how many ended while it polled.
+    pub const STATE_SUCCESSFUL: usize = 5;
+    /// State: KVM's sum of the time it polled in them, ns.
+    pub const STATE_SUCCESS_NS: usize = 6;
+    /// State: and in the others.
+    pub const STATE_FAIL_NS: usize = 7;
+    /// State: how long KVM was to poll before the halt that is ending changed that, ns, plus 1; 0 = it did not change.
+    pub const STATE_BEFORE: usize = 8;
+    /// Halts in which KVM polled.
+    pub const POLLS: usize = 16;
+    /// Of those, how many ended while it polled.
+    pub const POLLS_SUCCESSFUL: usize = 17;
+    /// Time polled in these, ns.
+    pub const SUCCESS_NS: usize = 18;
+    /// Time polled in the others, ns.
+    pub const FAIL_NS: usize = 19;
+    /// Halts of which it is not known whether KVM polled.
+    pub const UNKNOWN: usize = 20;
+    /// Time blocked, ns.
+    pub const BLOCKED_NS: usize = 21;
+    /// Number of the histogram of how long the thread was blocked, ns.
+    pub const BLOCKED: usize = 0;
 }
 
 /// The first counter of histogram `number`.

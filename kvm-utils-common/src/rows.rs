@@ -96,13 +96,17 @@ pub struct RowCell {
     pub user: u64,
 }
 
+/// Stands for a process in [`MoreKey::tgid`] and in the map `CROWDS` where an event came in an interrupt, which has nothing to
+/// do with the thread that it came upon. The threads of this process, 0, only idle.
+pub const INTERRUPTS: u32 = 0;
+
 /// Key of `MORE_ROWS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MoreKey {
     /// Record of the vCPU; 0 = the event happened on no vCPU's thread.
     pub slot: u32,
-    /// Process on whose thread it happened, in the initial pid namespace; 0 where `slot` is not.
+    /// Process on whose thread it happened, in the initial pid namespace, or [`INTERRUPTS`]; 0 where `slot` is not.
     pub tgid: u32,
     /// What it is about.
     pub key: RowKey,

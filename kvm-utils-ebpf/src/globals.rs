@@ -57,6 +57,12 @@ globals! {
     VCPU_POLL_SUCCESS: u32 = NONE;
     /// `kvm_vcpu.stat.generic.halt_poll_fail_ns`.
     VCPU_POLL_FAIL: u32 = NONE;
+    /// `kvm_vcpu.stat.generic.halt_attempted_poll`.
+    VCPU_POLL_ATTEMPTED: u32 = NONE;
+    /// `kvm_vcpu.stat.generic.halt_successful_poll`.
+    VCPU_POLL_SUCCESSFUL: u32 = NONE;
+    /// `kvm_vcpu.halt_poll_ns`: how long KVM polls for this vCPU before it blocks it.
+    VCPU_POLL_WINDOW: u32 = NONE;
     /// `task_struct.state`; `NONE` where sched_switch passes the state.
     TASK_STATE: u32 = NONE;
     /// `msr_data.index`.
@@ -92,10 +98,50 @@ globals! {
     FAULT_MMIO_FIELDS: u64 = 0;
     /// Classic kvm_vcpu_wakeup: descriptors of ns, waited, valid.
     VCPU_WAKEUP_FIELDS: u64 = 0;
+    /// Classic kvm_halt_poll_ns: descriptors of grow, new, old.
+    HALT_POLL_FIELDS: u64 = 0;
     /// Classic sched_switch: descriptors of prev_pid, prev_state, next_pid.
     SCHED_SWITCH_FIELDS: u64 = 0;
     /// Classic sched_wakeup: descriptor of pid.
     SCHED_WAKEUP_FIELDS: u64 = 0;
+
+    /// Classic kvm_inj_virq: vector, soft, reinjected.
+    INJ_VIRQ_FIELDS: u64 = 0;
+    /// Classic kvm_inj_exception: exception, reinjected.
+    INJ_EXCEPTION_FIELDS: u64 = 0;
+    /// Classic kvm_eoi: vector.
+    EOI_FIELDS: u64 = 0;
+    /// Classic kvm_pv_eoi: vector.
+    PV_EOI_FIELDS: u64 = 0;
+    /// Classic kvm_apic_ipi: icr_low, dest_id.
+    APIC_IPI_FIELDS: u64 = 0;
+    /// Classic kvm_apic_accept_irq: apicid, dm, tm, vec.
+    ACCEPT_IRQ_FIELDS: u64 = 0;
+    /// Classic kvm_apicv_accept_irq: apicid, dm, tm, vec.
+    APICV_ACCEPT_IRQ_FIELDS: u64 = 0;
+    /// Classic kvm_msi_set_irq: address, data.
+    MSI_FIELDS: u64 = 0;
+    /// Classic kvm_ioapic_set_irq: e, pin, coalesced.
+    IOAPIC_FIELDS: u64 = 0;
+    /// Classic kvm_ioapic_delayed_eoi_inj: e.
+    IOAPIC_AGAIN_FIELDS: u64 = 0;
+    /// Classic kvm_pic_set_irq: chip, pin, imr, coalesced.
+    PIC_FIELDS: u64 = 0;
+    /// Classic kvm_set_irq: gsi, level, irq_source_id.
+    SET_IRQ_FIELDS: u64 = 0;
+    /// Classic kvm_ack_irq: irqchip, pin.
+    ACK_IRQ_FIELDS: u64 = 0;
+    /// Classic kvm_smm_transition: entering.
+    SMM_FIELDS: u64 = 0;
+    /// Classic kvm_enter_smm: entering.
+    ENTER_SMM_FIELDS: u64 = 0;
+    /// Classic kvm_pi_irte_update: host_irq, gsi, gvec, set.
+    ROUTE_FIELDS: u64 = 0;
+
+    /// `__per_cpu_offset[]`: address of the array that says where each CPU's variables lie; 0 = not known.
+    PER_CPU_OFFSETS: u64 = 0;
+    /// The preemption counter, counted from there.
+    PREEMPT_COUNT: u64 = 0;
 
     /// Device of this tool's pid namespace; used with the next.
     PIDNS_DEV: u64 = 0;

@@ -4,16 +4,20 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
+    helpers::bpf_get_current_comm,
     macros::map,
     maps::{Array, HashMap},
 };
 use kvm_utils_common::{
     config::Trouble,
-    rows::{MoreKey, MoreRow, NOUNS, PROBES, RowCell, RowKey, home},
+    rows::{INTERRUPTS, MoreKey, MoreRow, NOUNS, PROBES, RowCell, RowKey, home},
     vcpu::VcpuRecord,
 };
 
-use crate::{atomic, globals, trouble, vcpu::Current};
+use crate::{
+    atomic, globals, trouble,
+    vcpu::{Current, FILTERED},
+};
 
 /// Tables of all vCPUs, `1 << ROW_BITS` rows each, in the order of the records; resized by user space.
 #[map]
@@ -22,6 +26,10 @@ static ROWS: Array<RowCell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static MORE_ROWS: HashMap<MoreKey, MoreRow> = HashMap::with_max_entries(1, 0);
 
+/// Processes in `MORE_ROWS`, in the initial pid namespace, and the name of the thread that was seen first.
+#[map]
+static CROWDS: HashMap<u32, [u8; 16]> = HashMap::with_max_entries(1, 0);
+
 /// What [`find`] says of a key that has no place.
 const NOWHERE: u32 = u32::MAX;
 
@@ -29,9 +37,7 @@ const NOWHERE: u32 = u32::MAX;
 #[inline(always)]
 pub fn count(current: &mut Current, key: RowKey, extra: u64) -> u32 {
     let Some(record) = &mut current.record else {
-        if current.crowd != 0 && !count_more(0, current.crowd, key.a, key.b, extra) {
-            trouble::count(Trouble::RowsFull);
-        }
+        count_crowd(current.crowd, key, extra);
         return 0;
     };
     let index = find(record.slot, key.a, key.b);
@@ -49,6 +55,27 @@ pub fn count(current: &mut Current, key: RowKey, extra: u64) -> u32 {
         count_other(record, key);
     }
     0
+}
+
+/// Counts an event of a kind that may come in an interrupt, thus also while [`count`] is at work on this CPU and in this
+/// vCPU's table: always in the hash map, where additions are atomic.
+#[inline(always)]
+pub fn count_shared(current: &mut Current, key: RowKey, extra: u64) {
+    let Some(record) = &mut current.record else {
+        count_crowd(current.crowd, key, extra);
+        return;
+    };
+    if !count_more(record.slot, 0, key.a, key.b, extra) {
+        count_other(record, key);
+    }
+}
+
+/// Counts an event on no vCPU's thread.
+#[inline(always)]
+fn count_crowd(crowd: u32, key: RowKey, extra: u64) {
+    if crowd != FILTERED && !count_more(0, crowd, key.a, key.b, extra) {
+        trouble::count(Trouble::RowsFull);
+    }
 }
 
 /// The exit that row `index - 1` counted took `took` ns, and went to user space (1) or not (0).
@@ -103,6 +130,11 @@ fn count_more(slot: u32, tgid: u32, a: u64, b: u64, extra: u64) -> bool {
         add(row, extra);
         return true;
     }
+    if slot == 0 && tgid != INTERRUPTS {
+        // Who it is can be asked only as long as it lives. Where there is no room its number has to do.
+        let name = bpf_get_current_comm().unwrap_or_default();
+        let _ = CROWDS.insert(tgid, name, u64::from(BPF_NOEXIST));
+    }
     if MORE_ROWS.insert(key, MoreRow { count: 1, extra }, u64::from(BPF_NOEXIST)).is_ok() {
         return true;
     }
@@ -129,6 +161,7 @@ fn add(row: *mut MoreRow, extra: u64) {
 fn count_other(record: &mut VcpuRecord, key: RowKey) {
     let noun = usize::from(key.noun());
     if noun < NOUNS {
-        record.other[noun] += 1;
+        // SAFETY: a counter in a record of the map. Atomic, as it may be counted in an interrupt.
+        unsafe { atomic::increment(&raw mut record.other[noun]) };
     }
 }

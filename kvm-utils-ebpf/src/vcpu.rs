@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_pidns_info};
 use aya_ebpf::{
     helpers::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel,
-        generated::{bpf_get_current_task, bpf_get_ns_current_pid_tgid},
+        generated::{bpf_get_current_task, bpf_get_ns_current_pid_tgid, bpf_get_smp_processor_id},
     },
     macros::map,
     maps::{Array, HashMap, Queue},
@@ -15,8 +15,10 @@ use aya_ebpf::{
 use kvm_utils_common::{
     config::{
         NONE, Trouble,
-        mode::{BY_THREAD, CHECK_TGID, FILTER_TGIDS, FILTER_VCPU_IDS, LEDGER},
+        mode::{BY_THREAD, CHECK_TGID, FILTER_TGIDS, FILTER_VCPU_IDS, LEDGER, USER_EXITS},
     },
+    irq::PREEMPT_INTERRUPT,
+    rows::INTERRUPTS,
     vcpu::{
         ADDRESS_SHIFT, CACHE_ENTRIES, IGNORED_SLOT, OVERFLOW_SLOT, STATE_DEAD, STATE_LIVE, Slot, VcpuRecord,
     },
@@ -141,13 +143,16 @@ pub fn key(slot: u32) -> u64 {
     VCPUS.get_ptr_mut(slot).map_or(0, |record| unsafe { (*record).key })
 }
 
-/// On whose behalf the current thread runs. Neither field: a vCPU's that is filtered out.
+/// `Current::crowd` of a vCPU that is filtered out. No process has this number (`PID_MAX_LIMIT`, include/linux/threads.h).
+pub const FILTERED: u32 = u32::MAX;
+
+/// On whose behalf the current thread runs.
 ///
 /// No enum: the compiler would leave parts of it undefined, and the verifier does not let undefined words be copied.
 pub struct Current {
     /// A vCPU's.
     pub record: Option<&'static mut VcpuRecord>,
-    /// No vCPU's that has a record: a thread of this process, in the initial pid namespace; else 0.
+    /// No vCPU's that has a record: a thread of this process, in the initial pid namespace; or [`FILTERED`].
     pub crowd: u32,
 }
 
@@ -156,6 +161,16 @@ impl Current {
     fn crowd() -> Self {
         Self { record: None, crowd: current_tgid() }
     }
+
+    #[inline(always)]
+    pub fn of(record: &'static mut VcpuRecord) -> Self {
+        Self { record: Some(record), crowd: FILTERED }
+    }
+
+    #[inline(always)]
+    fn filtered() -> Self {
+        Self { record: None, crowd: FILTERED }
+    }
 }
 
 /// The vCPU that the current thread has loaded, for events that do not tell.
@@ -163,9 +178,9 @@ impl Current {
 pub fn current() -> Current {
     if globals::MODE.load() & BY_THREAD != 0 {
         return match by_thread() {
-            Some(record) => Current { record: Some(record), crowd: 0 },
+            Some(record) => Current::of(record),
             // An unknown thread may run a vCPU that was not asked for.
-            None if globals::MODE.load() & FILTER_VCPU_IDS != 0 => Current { record: None, crowd: 0 },
+            None if globals::MODE.load() & FILTER_VCPU_IDS != 0 => Current::filtered(),
             None => Current::crowd(),
         };
     }
@@ -185,13 +200,41 @@ pub fn known(who: Who) -> Current {
     if let Some(record) = cached(who)
         && (globals::MODE.load() & CHECK_TGID == 0 || record.tgid == current_tgid())
     {
-        return Current { record: Some(record), crowd: 0 };
+        // Where kvm_entry never fires, other events have to tell which thread runs which vCPU.
+        if globals::MODE.load() & USER_EXITS != 0 {
+            learn_thread(record);
+        }
+        return Current::of(record);
     }
     match place(who) {
-        Place::Own(record) => Current { record: Some(record), crowd: 0 },
+        Place::Own(record) => Current::of(record),
         Place::Overflow(_) => Current::crowd(),
-        Place::Ignored => Current { record: None, crowd: 0 },
+        Place::Ignored => Current::filtered(),
     }
+}
+
+/// The same, for events that may come in an interrupt: then it is nobody's, as the thread that the interrupt came upon has
+/// nothing to do with it. Where the kernel does not show its preemption counter, the thread's.
+#[inline(always)]
+pub fn current_or_interrupt() -> Current {
+    if in_interrupt() { Current { record: None, crowd: INTERRUPTS } } else { current() }
+}
+
+/// Whether this CPU is dealing with an interrupt.
+#[inline(always)]
+fn in_interrupt() -> bool {
+    let bases = globals::PER_CPU_OFFSETS.load();
+    if bases == 0 {
+        return false;
+    }
+    // SAFETY: helpers without preconditions; probe reads check the address themselves.
+    let count = unsafe {
+        let at = bases + u64::from(bpf_get_smp_processor_id()) * 8;
+        let base = bpf_probe_read_kernel(at as *const u64).unwrap_or(0);
+        let at = base.wrapping_add(globals::PREEMPT_COUNT.load());
+        bpf_probe_read_kernel(at as *const u32).unwrap_or(0)
+    };
+    count & PREEMPT_INTERRUPT != 0
 }
 
 /// The `struct kvm_vcpu` that the current thread has loaded. KVM registers a preemption notifier with the thread while a

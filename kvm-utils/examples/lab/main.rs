@@ -1,6 +1,7 @@
 //! The program that runs inside a lab kernel: makes exits, counts them without the tracer, and holds the tests that
 //! need a kernel with KVM.
 
+mod aio;
 mod check;
 mod cost;
 mod count;

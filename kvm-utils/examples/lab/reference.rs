@@ -226,6 +226,12 @@ fn tracepoint_id(name: &str) -> Result<u64> {
     bail!("no events/kvm/{name} in tracefs: load kvm, and mount -t tracefs t /sys/kernel/tracing");
 }
 
+/// The `format` of a tracepoint of KVM.
+pub fn format(name: &str) -> Result<String> {
+    let read = |root: &str| fs::read_to_string(format!("{root}/events/kvm/{name}/format")).ok();
+    TRACEFS.iter().find_map(|root| read(root)).with_context(|| format!("no events/kvm/{name} in tracefs"))
+}
+
 /// CPUs from a list such as `0-3,6`.
 fn online_cpus() -> Result<Vec<usize>> {
     let list = fs::read_to_string("/sys/devices/system/cpu/online").context("cannot list the CPUs")?;

@@ -14,7 +14,8 @@ pub struct Event {
     pub programs: [&'static str; 2],
     /// The global that tells the classic program where the fields lie.
     pub global: &'static str,
-    /// Fields of the classic record, in the program's order. One that ends with `?` may be missing, and reads as 0 then.
+    /// Fields of the classic record, in the program's order. One that ends with `?` may be missing, and reads as 0 then; one
+    /// that had another name in other kernels is written `NAME|OTHER`.
     pub fields: &'static [&'static str],
     /// Bytes of each argument of the raw tracepoint in the prototype that the raw program is made for.
     pub arguments: &'static [u32],
@@ -131,6 +132,16 @@ pub static VCPU_WAKEUP: Event = Event {
     optional: false,
 };
 
+/// KVM chooses to poll longer or shorter before it blocks a vCPU that halts.
+pub static HALT_POLL: Event = Event {
+    name: "kvm_halt_poll_ns",
+    programs: ["kvm_halt_poll_raw", "kvm_halt_poll_tp"],
+    global: "HALT_POLL_FIELDS",
+    fields: &["grow", "new", "old"],
+    arguments: &[1, 4, 4, 4],
+    optional: false,
+};
+
 /// A CPU goes from one thread to another. The raw program knows the prototype without the last argument as well.
 pub static SCHED_SWITCH: Event = Event {
     name: "sched_switch",
@@ -160,6 +171,66 @@ pub static EXIT_RIP: Event = Event {
     arguments: &[],
     optional: false,
 };
+
+/// What an interrupt goes through, as `kvm-utils irq` counts it.
+pub mod irq {
+    use super::Event;
+
+    /// An event that kernels may lack, with the names of its programs and its global.
+    macro_rules! events {
+        ($($(#[$doc:meta])* $id:ident: $name:literal, $global:literal, $fields:expr, $arguments:expr;)*) => {
+            $(
+                $(#[$doc])*
+                pub static $id: Event = Event {
+                    name: $name,
+                    programs: [concat!($name, "_raw"), concat!($name, "_tp")],
+                    global: $global,
+                    fields: &$fields,
+                    arguments: &$arguments,
+                    optional: true,
+                };
+            )*
+        };
+    }
+
+    /// Those that may come in an interrupt of the host.
+    pub static IN_INTERRUPTS: [&Event; 7] = [&ACCEPTED, &POSTED, &MSI, &IOAPIC, &IOAPIC_AGAIN, &PIC, &GSI];
+
+    events! {
+        /// An interrupt is put into the guest.
+        INJECTED: "kvm_inj_virq", "INJ_VIRQ_FIELDS", ["vector|irq", "soft?", "reinjected?"], [4, 1, 1];
+        /// An exception is.
+        EXCEPTION: "kvm_inj_exception", "INJ_EXCEPTION_FIELDS", ["exception", "reinjected?"], [4, 1, 4, 1];
+        /// End of interrupt.
+        EOI: "kvm_eoi", "EOI_FIELDS", ["vector"], [8, 4];
+        /// The same without an exit.
+        PV_EOI: "kvm_pv_eoi", "PV_EOI_FIELDS", ["vector"], [8, 4];
+        /// An interrupt from vCPU to vCPU.
+        IPI: "kvm_apic_ipi", "APIC_IPI_FIELDS", ["icr_low", "dest_id"], [4, 4];
+        /// A local APIC takes an interrupt.
+        ACCEPTED: "kvm_apic_accept_irq", "ACCEPT_IRQ_FIELDS", ["apicid", "dm", "tm", "vec"], [4, 2, 2, 1];
+        /// The processor's virtual APIC gets it.
+        POSTED: "kvm_apicv_accept_irq", "APICV_ACCEPT_IRQ_FIELDS", ["apicid", "dm", "tm", "vec"], [4, 2, 2, 1];
+        /// A message.
+        MSI: "kvm_msi_set_irq", "MSI_FIELDS", ["address", "data"], [8, 8];
+        /// A pin of the I/O APIC.
+        IOAPIC: "kvm_ioapic_set_irq", "IOAPIC_FIELDS", ["e", "pin", "coalesced?"], [8, 4, 1];
+        /// The same once more.
+        IOAPIC_AGAIN: "kvm_ioapic_delayed_eoi_inj", "IOAPIC_AGAIN_FIELDS", ["e"], [8];
+        /// A pin of the 8259 pair.
+        PIC: "kvm_pic_set_irq", "PIC_FIELDS", ["chip", "pin", "imr", "coalesced?"], [1, 1, 1, 1, 1];
+        /// A line changes.
+        GSI: "kvm_set_irq", "SET_IRQ_FIELDS", ["gsi", "level", "irq_source_id"], [4, 4, 4];
+        /// A pin's interrupt is over.
+        ACK: "kvm_ack_irq", "ACK_IRQ_FIELDS", ["irqchip", "pin"], [4, 4];
+        /// System management mode.
+        SMM: "kvm_smm_transition", "SMM_FIELDS", ["entering"], [4, 8, 1];
+        /// The same under its older name.
+        ENTER_SMM: "kvm_enter_smm", "ENTER_SMM_FIELDS", ["entering"], [4, 8, 1];
+        /// A device's interrupts are posted from now on, or no more.
+        ROUTE: "kvm_pi_irte_update", "ROUTE_FIELDS", ["host_irq", "gsi", "gvec", "set"], [4, 4, 4, 4, 8, 1];
+    }
+}
 
 /// Nested page faults; newer kernels pass the vCPU first.
 pub static PAGE_FAULT: Event = Event {
@@ -195,6 +266,12 @@ impl Event {
         if self.name.starts_with("sched_") { "sched" } else { "kvm" }
     }
 
+    /// Whether it may come in an interrupt of the host, and thus on a thread that has nothing to do with it.
+    #[must_use]
+    pub fn in_interrupts(&self) -> bool {
+        irq::IN_INTERRUPTS.contains(&self)
+    }
+
     /// What the classic program must be told of this kernel's record.
     ///
     /// # Errors
@@ -205,14 +282,14 @@ impl Event {
         format.expect_event(self.name)?;
         let mut all = Vec::new();
         for field in self.fields {
-            let name = field.trim_end_matches('?');
-            all.push(match format.field(name) {
-                None if name != *field => ABSENT,
-                None => return Err(FormatError::MissingField { event: self.name, field: name }),
+            let names = field.trim_end_matches('?');
+            all.push(match names.split('|').find_map(|name| format.field(name)) {
+                None if names != *field => ABSENT,
+                None => return Err(FormatError::MissingField { event: self.name, field: names }),
                 Some(found) => Slot::of(found)
                     .ok()
                     .and_then(|slot| descriptor(slot.offset, slot.size))
-                    .ok_or(FormatError::WrongSize { event: self.name, field: name, size: found.size })?,
+                    .ok_or(FormatError::WrongSize { event: self.name, field: names, size: found.size })?,
             });
         }
         Ok(pack(&all))
@@ -239,6 +316,17 @@ mod tests {
         (record[2], record[3], record[4], record[5], record[6]) = (1, 0x6e0, 7, 1, 0xff01);
         let read: Vec<u64> = (0..4).map(|i| field(&record, word, i)).collect();
         assert_eq!(read, [1, 0x6e0, 0x1_0000_0007, 1]);
+    }
+
+    #[test]
+    fn a_field_may_have_another_name() {
+        let format = |name: &str, field: &str| FORMAT.replace("kvm_msr", name).replace("ecx", field);
+        let at = irq::INJECTED.descriptors(&format("kvm_inj_virq", "irq")).unwrap();
+        assert_eq!(
+            Ok(at),
+            irq::INJECTED.descriptors(&format("kvm_inj_virq", "vector")).map_err(|e| e.to_string())
+        );
+        assert_eq!(at, u64::from(descriptor(12, 4).unwrap()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Where the programs attach. One file of kvm-utils-ebpf/src/hook for each.
 
 use super::{
-    event::{self, Event},
+    event::{self, Event, irq},
     object::program,
 };
 
@@ -58,8 +58,25 @@ impl Hook {
         Self::Event(&event::EXIT_RIP),
         Self::Event(&event::FAULT_MMIO),
         Self::Event(&event::VCPU_WAKEUP),
+        Self::Event(&event::HALT_POLL),
         Self::Event(&event::SCHED_SWITCH),
         Self::Event(&event::SCHED_WAKEUP),
+        Self::Event(&irq::INJECTED),
+        Self::Event(&irq::EXCEPTION),
+        Self::Event(&irq::EOI),
+        Self::Event(&irq::PV_EOI),
+        Self::Event(&irq::IPI),
+        Self::Event(&irq::ACCEPTED),
+        Self::Event(&irq::POSTED),
+        Self::Event(&irq::MSI),
+        Self::Event(&irq::IOAPIC),
+        Self::Event(&irq::IOAPIC_AGAIN),
+        Self::Event(&irq::PIC),
+        Self::Event(&irq::GSI),
+        Self::Event(&irq::ACK),
+        Self::Event(&irq::SMM),
+        Self::Event(&irq::ENTER_SMM),
+        Self::Event(&irq::ROUTE),
         Self::Function(&SET_MSR_VENDOR),
         Self::Function(&SET_MSR_COMMON),
     ];

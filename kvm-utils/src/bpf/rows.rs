@@ -67,6 +67,8 @@ pub struct Slice {
     pub counters: Vec<u64>,
     /// Events whose keys found no place.
     pub other: u64,
+    /// A value of the noun's at the time of the copy; of several vCPUs the greatest.
+    pub gauge: Option<u64>,
 }
 
 impl Slice {
@@ -82,6 +84,7 @@ impl Slice {
             *sum += more;
         }
         self.other += more.other;
+        self.gauge = self.gauge.max(more.gauge);
     }
 
     /// What came since `before`, an earlier copy of the same.
@@ -96,6 +99,7 @@ impl Slice {
             rows: self.rows.iter().filter_map(row).collect(),
             counters: self.counters.iter().zip(old).map(|(now, old)| now.saturating_sub(*old)).collect(),
             other: self.other.saturating_sub(before.other),
+            gauge: self.gauge,
         }
     }
 
@@ -213,7 +217,7 @@ mod tests {
         let rows = counts.iter().map(|(a, count)| {
             (RowKey::new(RowNoun::Msr, 0, 0, *a), RowStats { count: *count, ..RowStats::default() })
         });
-        Slice { rows: rows.collect(), counters: vec![other, 1], other }
+        Slice { rows: rows.collect(), counters: vec![other, 1], other, gauge: None }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use super::{
     event::{self, Event, How},
     hook::Hook,
     layout::{
-        BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, ReasonAt, SwitchLayout, ThreadLayout,
-        files::SYS_KERNEL_BTF, has_arguments, may_be_preempted,
+        BtfFiles, EntryFormat, ExitFormat, ExitLayout, LayoutError, PreemptCount, ReasonAt, SwitchLayout,
+        ThreadLayout, files::SYS_KERNEL_BTF, have_arguments, may_be_preempted,
     },
     tracer::Source,
 };
@@ -57,6 +57,8 @@ pub struct Resolved {
     pub globals: Globals,
     /// Events asked for.
     pub events: Events,
+    /// How programs tell that they run in an interrupt, where it matters and can be known.
+    pub preempt_count: Option<PreemptCount>,
     /// Why it is not the preferred one.
     pub fallback: Option<String>,
 }
@@ -117,15 +119,22 @@ pub fn resolve(choice: SourceChoice, hooks: &[Hook]) -> Result<Resolved, SourceE
             Err(error) => (classic(&kvm_events()?, Some(told(&error)))?, None),
         },
     };
-    for hook in hooks {
-        if let Hook::Event(event) = hook
-            && event.group() == "kvm"
-        {
-            match attachable(event, files.as_ref()) {
-                Err(SourceError::NoEvent(_)) if event.optional => {}
-                found => resolved.events.push(found?),
-            }
+    let event = |hook: &Hook| if let Hook::Event(event) = hook { Some(*event) } else { None };
+    let events: Vec<&'static Event> =
+        hooks.iter().filter_map(event).filter(|event| event.group() == "kvm").collect();
+    let prototypes: Vec<_> = events.iter().map(|event| (event.name, event.arguments)).collect();
+    // KVM fires these events where it may be preempted. With classic programs preemption is off, and none is lost.
+    let sure = files.as_ref().filter(|files| !may_be_preempted(files).unwrap_or(true));
+    let raw = sure.and_then(|files| have_arguments(files, &prototypes).ok());
+    for (index, event) in events.into_iter().enumerate() {
+        let raw = raw.as_ref().is_some_and(|raw| raw.get(index) == Some(&true));
+        match attachable(event, raw) {
+            Err(SourceError::NoEvent(_)) if event.optional => {}
+            found => resolved.events.push(found?),
         }
+    }
+    if resolved.events.iter().any(|(event, ..)| event.in_interrupts()) {
+        resolved.preempt_count = PreemptCount::find(Path::new(SYS_KERNEL_BTF));
     }
     if hooks.contains(&Hook::Event(&event::SCHED_SWITCH)) {
         // The scheduler is part of the kernel proper, whose BTF there may be without that of modules.
@@ -138,17 +147,9 @@ pub fn resolve(choice: SourceChoice, hooks: &[Hook]) -> Result<Resolved, SourceE
     Ok(resolved)
 }
 
-/// How an event is attached: raw if BTF says that it has the prototype that the raw program is made for, and that none is
-/// lost: KVM fires these events where it may be preempted. (With classic programs preemption is off.)
-fn attachable(
-    event: &'static Event,
-    files: Option<&BtfFiles>,
-) -> Result<(&'static Event, How, u64), SourceError> {
-    let fits = |files: &BtfFiles| {
-        has_arguments(files, event.name, event.arguments).unwrap_or(false)
-            && !may_be_preempted(files).unwrap_or(true)
-    };
-    if files.is_some_and(fits) {
+/// How an event is attached: raw if BTF says that it has the prototype that the raw program is made for.
+fn attachable(event: &'static Event, raw: bool) -> Result<(&'static Event, How, u64), SourceError> {
+    if raw {
         return Ok((event, How::Raw, 0));
     }
     let descriptors = event
@@ -161,7 +162,10 @@ fn attachable(
 fn scheduler(resolved: &mut Resolved, files: Option<&BtfFiles>) -> Result<(), SourceError> {
     let wakeup = &event::SCHED_WAKEUP;
     let raw = files
-        .filter(|files| has_arguments(files, wakeup.name, wakeup.arguments).unwrap_or(false))
+        .filter(|files| {
+            let fits = have_arguments(files, &[(wakeup.name, wakeup.arguments)]);
+            fits.is_ok_and(|fits| fits == [true])
+        })
         .and_then(|files| SwitchLayout::find(files).ok());
     let events = [&event::SCHED_SWITCH, wakeup];
     if let Some(layout) = raw {
@@ -197,6 +201,7 @@ fn classic(events: &Path, fallback: Option<String>) -> Result<Resolved, SourceEr
         mode: 0,
         globals: classic_globals(&format(events, "kvm_exit")?, &format(events, "kvm_entry")?)?,
         events: Vec::new(),
+        preempt_count: None,
         fallback,
     })
 }
@@ -274,10 +279,25 @@ fn raw(files: &BtfFiles, hooks: &[Hook]) -> Result<Resolved, LayoutError> {
             ("VCPU_MP_STATE", thread.mp_state.unwrap_or(NONE)),
             ("VCPU_POLL_SUCCESS", thread.poll_success.unwrap_or(NONE)),
             ("VCPU_POLL_FAIL", thread.poll_fail.unwrap_or(NONE)),
+            ("VCPU_POLL_WINDOW", thread.poll_window.unwrap_or(NONE)),
         ]);
+        // Together or not at all.
+        if let (Some(attempted), Some(successful), Some(_), Some(_)) =
+            (thread.poll_attempted, thread.poll_successful, thread.poll_success, thread.poll_fail)
+        {
+            globals.push(("VCPU_POLL_ATTEMPTED", attempted));
+            globals.push(("VCPU_POLL_SUCCESSFUL", successful));
+        }
     }
     let mode = by_value | entry_second;
-    Ok(Resolved { source: Source::Raw, mode, globals, events: Vec::new(), fallback: None })
+    Ok(Resolved {
+        source: Source::Raw,
+        mode,
+        globals,
+        events: Vec::new(),
+        preempt_count: None,
+        fallback: None,
+    })
 }
 
 fn classic_globals(exit: &str, entry: &str) -> Result<Globals, SourceError> {

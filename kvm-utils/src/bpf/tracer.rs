@@ -14,16 +14,17 @@ use aya::{
 };
 use kvm_utils_common::{
     config::{TROUBLES, Trouble, mode},
-    numbers::{Clock, VcpuNumbers, ledger::STATE_TASK},
+    numbers::{Clock, STATE_GAUGE, VcpuNumbers, ledger::STATE_TASK},
     rows::{MOST_ROW_BITS, MoreKey, MoreRow, NOUNS, RowCell, RowKey},
     vcpu::{IGNORED_SLOT, Slot, VcpuRecord},
 };
 
 use super::{
     cause::cause,
-    clock::TscClock,
+    clock::{TscClock, monotonic_ns},
     event::{Event, How},
     hook::Function,
+    layout::PreemptCount,
     mapped::Mapped,
     object::{OBJECT, VCPU_DESTROY_SYMBOL, VCPU_RUN_SYMBOL, program},
     prog_info::{self, RunTime},
@@ -65,6 +66,8 @@ pub struct Settings {
     pub exits: bool,
     /// What else drill-downs are fed by.
     pub events: Events,
+    /// How the programs tell that they run in an interrupt.
+    pub preempt_count: Option<PreemptCount>,
     /// Whether the kernel is to tell when it destroys a vCPU, where vCPUs are known by their address.
     pub destroy_hook: bool,
     /// Functions, likewise.
@@ -267,11 +270,12 @@ impl Tracer {
     pub fn read(&mut self, snapshot: &mut Snapshot) {
         snapshot.read(&self.records);
         if self.ledger {
-            // Time goes on: as near to the snapshot's as can be.
-            self.ledgers.clear();
-            for head in &snapshot.vcpus {
-                let counters = rows::read_ledger(&self.numbers, head.slot, self.counters, head.until);
-                self.ledgers.insert(head.slot, counters);
+            // Time goes on: as near to the snapshot's as can be, again if we lost our CPU in between.
+            for _ in 0..MOST_READS {
+                if self.read_ledgers(snapshot) <= LONGEST_READ_NS {
+                    break;
+                }
+                snapshot.read(&self.records);
             }
         }
         for head in &snapshot.vcpus {
@@ -279,6 +283,16 @@ impl Tracer {
                 self.keys.insert(head.slot, head.key);
             }
         }
+    }
+
+    /// Copies where the time went, and says how long after the snapshot the last copy was, ns.
+    fn read_ledgers(&mut self, snapshot: &Snapshot) -> u64 {
+        self.ledgers.clear();
+        for head in &snapshot.vcpus {
+            let counters = rows::read_ledger(&self.numbers, head.slot, self.counters, head.until);
+            self.ledgers.insert(head.slot, counters);
+        }
+        monotonic_ns().saturating_sub(snapshot.time_ns)
     }
 
     /// What the drill-down has counted for the vCPU of record `slot`, without what is in `more`.
@@ -294,6 +308,7 @@ impl Tracer {
                 None => rows::read_numbers(&self.numbers, slot, self.counters),
             };
         }
+        slice.gauge = rows::read_state(&self.numbers, slot, STATE_GAUGE).checked_sub(1);
         if let Some(record) = self.records.get(slot) {
             // SAFETY: within a live mapping; the kernel writes whole aligned words.
             let other =
@@ -327,6 +342,18 @@ impl Tracer {
             of.insert(key.key, stats);
         }
         Ok(all)
+    }
+
+    /// Name of the first thread of a process, in the initial pid namespace, on which there was an event while it had no vCPU
+    /// loaded; NUL-padded. `None` if there was none, or no room for it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such map.
+    pub fn crowd_name(&self, tgid: u32) -> Result<Option<[u8; 16]>, TracerError> {
+        let map = self.ebpf.map("CROWDS").ok_or(TracerError::Object("map CROWDS"))?;
+        let names: HashMap<_, u32, [u8; 16]> = HashMap::try_from(map).map_err(|e| map_error("CROWDS", e))?;
+        Ok(names.get(&tgid, 0).ok())
     }
 
     /// Tells the programs what KVM adds to the host's TSC for the vCPU of record `slot`, where they cannot read it.
@@ -502,6 +529,11 @@ pub struct MoreRows {
     pub crowds: BTreeMap<u32, BTreeMap<RowKey, RowStats>>,
 }
 
+/// Copies of all ledgers that are made at most, until one takes no longer than [`LONGEST_READ_NS`].
+const MOST_READS: u32 = 5;
+/// A hundredth of the time between two reports is no matter if that is 100 ms or more.
+const LONGEST_READ_NS: u64 = 1_000_000;
+
 /// [`MoreKey`] as aya wants it.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -522,6 +554,7 @@ unsafe impl aya::Pod for PodMoreRow {}
 struct Sizes {
     rows: u32,
     more: u32,
+    crowds: u32,
     numbers: u32,
     threads: u32,
     tasks: u32,
@@ -529,6 +562,9 @@ struct Sizes {
 
 /// Room for rows that find none in their vCPU's table; an entry takes about 100 bytes.
 const MORE_ROWS: u32 = 1 << 16;
+
+/// Room for names of processes in [`MORE_ROWS`]; PIDs of those without are shown.
+const CROWDS: u32 = 1 << 12;
 
 impl Sizes {
     fn of(settings: &Settings) -> Self {
@@ -538,8 +574,12 @@ impl Sizes {
         Self {
             rows: if_needed(has_rows, slots << settings.row_bits.min(MOST_ROW_BITS)),
             more: if_needed(has_rows, MORE_ROWS),
+            crowds: if_needed(has_rows, CROWDS),
             numbers: if_needed(settings.counters > 0, slots),
-            threads: if_needed(settings.mode & mode::LEARN_THREADS != 0, slots.saturating_mul(4)),
+            threads: if_needed(
+                settings.mode & (mode::LEARN_THREADS | mode::USER_EXITS) != 0,
+                slots.saturating_mul(4),
+            ),
             tasks: if_needed(settings.mode & mode::LEDGER != 0, slots.saturating_mul(4)),
         }
     }
@@ -592,6 +632,7 @@ fn load(settings: &Settings) -> Result<Ebpf, TracerError> {
     loader
         .map_max_entries("ROWS", sizes.rows)
         .map_max_entries("MORE_ROWS", sizes.more)
+        .map_max_entries("CROWDS", sizes.crowds)
         .map_max_entries("NUMBERS", sizes.numbers)
         .map_max_entries("THREADS", sizes.threads)
         .map_max_entries("TASKS", sizes.tasks);
@@ -601,6 +642,10 @@ fn load(settings: &Settings) -> Result<Ebpf, TracerError> {
     }
     for (event, _, descriptors) in &settings.events {
         loader.override_global(event.global, descriptors, true);
+    }
+    if let Some(PreemptCount { per_cpu_offsets, address }) = &settings.preempt_count {
+        loader.override_global("PER_CPU_OFFSETS", per_cpu_offsets, true);
+        loader.override_global("PREEMPT_COUNT", address, true);
     }
     loader.override_global("PIDNS_DEV", &dev, true).override_global("PIDNS_INO", &ino, true);
     loader.load(OBJECT).map_err(|e| TracerError::Load(Box::new(e)))

@@ -2,10 +2,13 @@
 
 pub mod caps;
 pub mod cpuid;
+mod derived;
 pub mod exits;
 pub mod fault;
+pub mod halt;
 pub mod hypercall;
 pub mod io;
+pub mod irq;
 pub mod msr;
 pub mod options;
 mod printer;
@@ -51,6 +54,8 @@ enum Command {
     Fault(fault::Args),
     Rip(rip::Args),
     Time(time::Args),
+    Halt(halt::Args),
+    Irq(irq::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -71,6 +76,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Fault(args) => fault::run(args),
         Command::Rip(args) => rip::run(args),
         Command::Time(args) => time::run(args),
+        Command::Halt(args) => halt::run(args),
+        Command::Irq(args) => irq::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }

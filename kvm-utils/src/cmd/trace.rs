@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use super::{
+    derived::Derived,
     options::{Common, Output},
     printer::Printer,
     silence::Silence,
@@ -23,6 +24,7 @@ use crate::{
         tracer::{Settings, TracerError},
     },
     drilldown::{
+        derived,
         exits::report::Order,
         noun::{Aids, Noun},
     },
@@ -113,6 +115,10 @@ async fn trace(common: &Common, plan: &Plan<'_>, aids: Option<Aids>) -> anyhow::
     if let Some(aids) = aids {
         session.set_aids(aids);
     }
+    let mut beside = Derived::new(plan, &settings, &select);
+    if target.vms > 0 {
+        beside.start();
+    }
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
     let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);
 
@@ -137,7 +143,8 @@ async fn trace(common: &Common, plan: &Plan<'_>, aids: Option<Aids>) -> anyhow::
                 reports += 1;
                 reported = tick.into();
                 let last = common.count == Some(reports) || end.is_some_and(|end| end <= reported);
-                let mut report = session.interval(&order).map_err(host_error)?;
+                let report = session.interval(&order).map_err(host_error)?;
+                let mut report = beside.instead(report, &order)?;
                 silence.note(&mut report, last);
                 if intervals {
                     printer.show(&report)?;
@@ -149,6 +156,7 @@ async fn trace(common: &Common, plan: &Plan<'_>, aids: Option<Aids>) -> anyhow::
             () = at(end) => break,
             _ = housekeeping.tick() => {
                 session.housekeep().map_err(host_error)?;
+                beside.housekeep()?;
                 if !common.pids.is_empty() && common.vms.is_empty() && selected_ended(common, &session) {
                     say("the VM has ended");
                     break;
@@ -160,12 +168,14 @@ async fn trace(common: &Common, plan: &Plan<'_>, aids: Option<Aids>) -> anyhow::
     if intervals && common.output != Output::Table && common.count != Some(reports) {
         let rest = Instant::now().saturating_duration_since(reported);
         if end.is_none_or(|end| end > reported) && (reports == 0 || rest >= LEAST_INTERVAL) {
-            let mut report = session.interval(&order).map_err(host_error)?;
+            let report = session.interval(&order).map_err(host_error)?;
+            let mut report = beside.instead(report, &order)?;
             silence.note(&mut report, true);
             printer.show(&report)?;
         }
     }
-    let mut summary = session.summary(&order).map_err(host_error)?;
+    let summary = session.summary(&order).map_err(host_error)?;
+    let mut summary = beside.instead(summary, &order)?;
     silence.note(&mut summary, true);
     if common.output == Output::Table || common.summary {
         printer.show(&summary)?;
@@ -188,7 +198,8 @@ pub(super) fn start(
         Err(TracerError::NoDestroyHook(_))
             if plan.source == SourceChoice::Auto && !plan.noun.hooks.contains(&Hook::KvmExit) =>
         {
-            say(
+            tell(
+                plan.noun,
                 "this kernel cannot tell when it destroys a vCPU (no kprobes): VMs that one process starts one after \
                  the other may be shown as one",
             );
@@ -196,10 +207,11 @@ pub(super) fn start(
             begin(settings).map_err(host_error)
         }
         Err(error @ TracerError::NoDestroyHook(_)) if plan.source == SourceChoice::Auto => {
-            say(format_args!("using classic tracepoints: {error}"));
+            tell(plan.noun, format_args!("using classic tracepoints: {error}"));
             let classic = base_settings(plan.noun, SourceChoice::Tracepoint)?;
             (settings.source, settings.mode) = (classic.source, classic.mode);
             (settings.layout, settings.events) = (classic.layout, classic.events);
+            settings.preempt_count = classic.preempt_count;
             begin(settings).map_err(host_error)
         }
         result => result.map_err(host_error),
@@ -256,11 +268,18 @@ impl StopSignals {
     }
 }
 
+/// Says how a drill-down is traced; for the one beside exits, that was said of these.
+fn tell(noun: &Noun, text: impl std::fmt::Display) {
+    if !std::ptr::eq(noun, &derived::NOUN) {
+        say(text);
+    }
+}
+
 /// Settings that count every vCPU for a drill-down, through the source that `choice` asks for.
 pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Settings, Failure> {
     let resolved = source::resolve(choice, noun.hooks).map_err(Failure::host)?;
     if let Some(why) = &resolved.fallback {
-        say(format_args!("using classic tracepoints, raw ones cannot be used: {why}"));
+        tell(noun, format_args!("using classic tracepoints, raw ones cannot be used: {why}"));
     }
     let own = PidNs::own(&SysRoot::default().proc())
         .map_err(|e| Failure::host(format!("cannot read /proc/self/ns/pid: {e}; is /proc mounted?")))?;
@@ -271,6 +290,7 @@ pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Setting
         exits: noun.hooks.contains(&Hook::KvmExit),
         events: resolved.events,
         runs: noun.hooks.contains(&Hook::VcpuRun),
+        preempt_count: resolved.preempt_count,
         destroy_hook: true,
         functions: functions(noun),
         row_bits: noun.row_bits,
@@ -300,6 +320,8 @@ pub(super) fn blocked(blocker: Blocker) -> (Failure, bool) {
 
 /// What a run is about.
 struct Target {
+    /// VMs on this host.
+    vms: usize,
     /// Room for vCPUs.
     max_vcpus: u32,
     /// What the programs can select themselves.
@@ -317,9 +339,10 @@ fn target(common: &Common) -> Result<Target, Failure> {
         let found = u32::try_from(scan.vcpu_count()).unwrap_or(u32::MAX);
         found.saturating_mul(VCPU_RESERVE).clamp(LEAST_VCPUS, MOST_VCPUS.max(found))
     });
+    let vms = scan.vms.len();
     let selectors = Selectors { pids: common.pids.clone(), names: common.vms.clone() };
     if selectors.is_empty() {
-        return Ok(Target { max_vcpus, tgids: Vec::new(), select: Select::default() });
+        return Ok(Target { vms, max_vcpus, tgids: Vec::new(), select: Select::default() });
     }
     let found = Finder::new(selectors).resolve(&scan, &proc);
     for error in found.errors {
@@ -337,12 +360,12 @@ fn target(common: &Common) -> Result<Target, Failure> {
     let patterns = common.vms.iter().any(|name| crate::host::names::is_glob(name));
     if common.wait || patterns {
         let select = Select { pids: common.pids.clone(), names: common.vms.clone() };
-        return Ok(Target { max_vcpus, tgids: Vec::new(), select });
+        return Ok(Target { vms, max_vcpus, tgids: Vec::new(), select });
     }
     let tgids = found.vms.iter().map(|vm| vm.pid).collect();
-    Ok(Target { max_vcpus, tgids, select: Select::default() })
+    Ok(Target { vms, max_vcpus, tgids, select: Select::default() })
 }
 
-fn host_error(error: TracerError) -> Failure {
+pub(super) fn host_error(error: TracerError) -> Failure {
     Failure::host(error)
 }

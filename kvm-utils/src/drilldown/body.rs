@@ -31,6 +31,21 @@ pub struct Body {
     pub notes: Vec<String>,
     /// Rows over all VMs that were left out because only the first ones are wanted.
     pub left_out: usize,
+    /// Events that were left out because only some VMs are wanted, though they may have been for these.
+    pub unattributed: u64,
+}
+
+/// For whom a process works on whose threads there were events while they had no vCPU loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// For the VM of this process, in the initial pid namespace: its own, or one that the kernel works in for it.
+    Vm(u32),
+    /// For nobody that is known; its own name.
+    Nobody(String),
+    /// It is not wanted.
+    Unwanted,
+    /// The same, but it may have worked for a VM that is.
+    Unknown,
 }
 
 /// What a body is made from.
@@ -57,9 +72,8 @@ pub struct Parts<'a> {
     pub order: &'a Order,
     /// What the user gave for reading the numbers.
     pub aids: &'a Aids,
-    /// Whether events on threads of this process (in the initial pid namespace) are wanted though it has no VM here, and
-    /// what it is called.
-    pub stranger: &'a dyn Fn(u32) -> Option<String>,
+    /// For whom a process (in the initial pid namespace) works.
+    pub owner: &'a dyn Fn(u32) -> Owner,
 }
 
 /// Builds the report's body; an empty one for a noun that builds no rows this way.
@@ -72,8 +86,17 @@ pub fn body(parts: &Parts<'_>) -> Body {
         Scope::Run => parts.tally.folded().clone(),
     };
     let mut wall_ns = 0;
-    let mut crowds: BTreeMap<u32, Slice> =
-        parts.tally.crowds(parts.scope).filter(|(_, slice)| !slice.is_empty()).collect();
+    // Other threads of processes with VMs, and those without a VM by their names.
+    let mut crowds: BTreeMap<u32, Slice> = BTreeMap::new();
+    let mut strangers: Vec<(u32, String, Slice)> = Vec::new();
+    for (tgid, slice) in parts.tally.crowds(parts.scope).filter(|(_, slice)| !slice.is_empty()) {
+        match (parts.owner)(tgid) {
+            Owner::Vm(of) => crowds.entry(of).or_default().add(&slice),
+            Owner::Nobody(name) => strangers.push((tgid, name, slice)),
+            Owner::Unwanted => {}
+            Owner::Unknown => out.unattributed += build.events(&slice),
+        }
+    }
     for group in &parts.groups.vms {
         // Two VMs of one process share its other threads: nobody knows for which of them they worked.
         let alone = parts.groups.vms.iter().filter(|other| other.tgid == group.tgid).count() == 1;
@@ -86,16 +109,15 @@ pub fn body(parts: &Parts<'_>) -> Body {
         }
     }
     out.vms.sort_by_key(|vm| (std::cmp::Reverse(vm.events), vm.pid));
+    let mut rest = Vec::new();
     for (tgid, slice) in crowds {
-        let owners: Vec<_> = parts.groups.vms.iter().filter(|group| group.tgid == tgid).collect();
-        let (pid, name, vmm, within) = match (owners.first(), (parts.stranger)(tgid)) {
-            (Some(first), _) => {
-                let vmm = first.identity.vmm.as_str();
-                (visible(first), "(threads shared by VMs)".to_owned(), vmm, first.within())
-            }
-            (None, Some(name)) => (tgid, name, "no VM", Vec::new()),
-            (None, None) => continue,
-        };
+        if let Some(first) = parts.groups.vms.iter().find(|group| group.tgid == tgid) {
+            let (name, vmm) = ("(threads shared by VMs)".to_owned(), first.identity.vmm.as_str());
+            rest.push((visible(first), name, vmm, first.within(), slice));
+        }
+    }
+    rest.extend(strangers.into_iter().map(|(tgid, name, slice)| (tgid, name, "no VM", Vec::new(), slice)));
+    for (pid, name, vmm, within, slice) in rest {
         let numbers = numbers(parts, build, &slice, 0, &[], None);
         let events = numbers.events;
         let (rows, _) = rows(parts, build, &numbers);
@@ -112,7 +134,7 @@ pub fn body(parts: &Parts<'_>) -> Body {
             busy_share: None,
             waiting_share: None,
             rows: rows.clone(),
-            vcpus: vec![others(tgid, events, rows)],
+            vcpus: vec![others(pid, events, rows)],
         });
     }
     let all = numbers(parts, build, &totals, wall_ns, &[], None);

@@ -2,10 +2,13 @@
 
 pub mod body;
 pub mod cpuid;
+pub mod derived;
 pub mod exits;
 pub mod fault;
+pub mod halt;
 pub mod hypercall;
 pub mod io;
+pub mod irq;
 pub mod msr;
 pub mod noun;
 pub mod registry;

@@ -1,10 +1,11 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{cpuid, exits, fault, hypercall, io, msr, noun::Noun, rip, time};
+use super::{cpuid, derived, exits, fault, halt, hypercall, io, irq, msr, noun::Noun, rip, time};
 
 /// Every drill-down.
 pub static REGISTRY: &[&Noun] = &[
     &exits::NOUN,
+    &derived::NOUN,
     &msr::MSR,
     &msr::WRMSR,
     &msr::MSR_PATHS,
@@ -16,6 +17,8 @@ pub static REGISTRY: &[&Noun] = &[
     &fault::NOUN,
     &rip::NOUN,
     &time::TIME,
+    &irq::NOUN,
+    &halt::NOUN,
 ];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.
@@ -29,6 +32,7 @@ pub static SHARED_MAPS: &[&str] = &[
     "TROUBLE",
     "ROWS",
     "MORE_ROWS",
+    "CROWDS",
     "NUMBERS",
     "CLOCK",
 ];

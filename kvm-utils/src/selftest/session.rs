@@ -1,6 +1,7 @@
 //! A plan being run: threads for the vCPUs, phases one after the other, and a guard against hanging.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -359,6 +360,20 @@ impl Session {
     /// Sends a vCPU the interrupt that [`Operation::HaltMessage`] and [`Operation::AwaitInterrupts`] wait for.
     pub fn send_message(&self, vcpu: u32) -> Result<(), Error> {
         self.machine.send_message(vcpu)
+    }
+
+    /// Makes eventfds, one for each vCPU: whoever writes to one sends the vCPU the message of [`Self::send_message`], on the
+    /// thread or in the interrupt in which that is done. The VM has no other interrupt lines any more.
+    pub fn message_eventfds(&self) -> Result<Vec<OwnedFd>, Error> {
+        let vcpus = self.kicks.len() as u32;
+        self.machine.make_lines_messages(vcpus)?;
+        (0..vcpus).map(|gsi| self.machine.line(gsi)).collect()
+    }
+
+    /// An eventfd that raises an interrupt line of the VM's own controllers and lowers it again each time it is written to;
+    /// a thread of the kernel does that.
+    pub fn line_eventfd(&self, gsi: u32) -> Result<OwnedFd, Error> {
+        self.machine.line(gsi)
     }
 
     /// Waits until a vCPU is in its `nth` [`Operation::HaltMessage`] of the phase (the first is 1) and its thread

@@ -1,13 +1,17 @@
 //! A virtual machine that holds the embedded guest.
 
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kvm_bench::protocol::{Control, MAGIC, MESSAGE_VECTOR};
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_RUNNABLE, kvm_mp_state, kvm_msi, kvm_userspace_memory_region,
+    CpuId, KVM_IRQ_ROUTING_MSI, KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_RUNNABLE, KvmIrqRouting,
+    kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1, kvm_irq_routing_msi, kvm_irqfd, kvm_mp_state,
+    kvm_msi, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, Kvm, VmFd};
+use rustix::event::{EventfdFlags, eventfd};
 
 use super::error::Error;
 use super::layout::{self, Apic, Layout};
@@ -30,6 +34,9 @@ impl Default for Config {
         Self { vcpus: 1, apic: Apic::XApic, fresh_pages: 0 }
     }
 }
+
+/// `_IOW(KVMIO, 0x76, struct kvm_irqfd)`, include/uapi/linux/kvm.h.
+const KVM_IRQFD: libc::Ioctl = 0x4020_ae76;
 
 /// What all vCPUs share. The guest exists until the last of them and the [`Vm`] are dropped.
 #[derive(Debug)]
@@ -55,6 +62,42 @@ impl Machine {
         };
         self.fd.signal_msi(msi).map_err(Error::kvm("send an interrupt to a vCPU"))?;
         Ok(())
+    }
+
+    /// From now on the VM's interrupt lines are messages: line n the one of [`Self::send_message`] to vCPU n.
+    pub(super) fn make_lines_messages(&self, vcpus: u32) -> Result<(), Error> {
+        let route = |vcpu: u32| kvm_irq_routing_entry {
+            gsi: vcpu,
+            type_: KVM_IRQ_ROUTING_MSI,
+            u: kvm_irq_routing_entry__bindgen_ty_1 {
+                msi: kvm_irq_routing_msi {
+                    address_lo: 0xfee0_0000 | vcpu << 12,
+                    data: u32::from(MESSAGE_VECTOR),
+                    ..Default::default()
+                },
+            },
+            ..Default::default()
+        };
+        let routes: Vec<_> = (0..vcpus).map(route).collect();
+        let too_many = |_| Error::Plan(format!("{vcpus} vCPUs are too many for interrupt lines"));
+        let routes = KvmIrqRouting::from_entries(&routes).map_err(too_many)?;
+        self.fd.set_gsi_routing(&routes).map_err(Error::kvm("route interrupt lines"))
+    }
+
+    /// An eventfd that raises an interrupt line of the VM each time it is written to.
+    pub(super) fn line(&self, gsi: u32) -> Result<OwnedFd, Error> {
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| Error::Host {
+            what: "make an eventfd",
+            source: errno.into(),
+            remedy: "raise the limit of open files (ulimit -n)",
+        })?;
+        let irqfd = kvm_irqfd { fd: eventfd.as_raw_fd() as u32, gsi, ..Default::default() };
+        // SAFETY: the kernel reads a structure of this size, which lives as long as the call.
+        if unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_IRQFD, &raw const irqfd) } < 0 {
+            let source = std::io::Error::last_os_error();
+            return Err(Error::Kvm { what: "connect an eventfd with an interrupt line", source });
+        }
+        Ok(eventfd)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One run of the tracer: from the kernel's counters to reports.
 
 mod cost;
+mod crowds;
 mod witness;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
 };
 
 use cost::Cost;
+use crowds::Crowds;
 use kvm_utils_common::{config::Trouble, vcpu::STATE_DEAD};
 use witness::{Bounds, Reading, Vms, Witness, between};
 
@@ -28,11 +30,13 @@ use crate::{
             report::{Body, Order, Scope, body},
             rows::Code,
         },
+        halt,
         noun::{Aids, NO_AIDS, Noun},
         tally::Tally,
     },
     host::{self, Identity},
     model::{Host, KvmStat, Proof, Report},
+    view::units,
 };
 
 /// Which VMs a run is about, beyond what the programs filter themselves.
@@ -69,6 +73,8 @@ struct Mark {
     interval_bounds: Result<Bounds, String>,
     missed: Option<u64>,
     trouble: [u64; 3],
+    /// Posted interrupts so far, where they are of interest.
+    posted: Option<host::Posted>,
 }
 
 /// A running trace.
@@ -92,6 +98,10 @@ pub struct Session {
     interval_began: Mark,
     /// Records of vCPUs that are not wanted, to be cleared at the next opportunity.
     dropped: HashSet<u32>,
+    /// Processes with events on no vCPU's thread.
+    crowds: Crowds,
+    /// Some events may come in interrupts, and the programs cannot tell.
+    blind_to_interrupts: bool,
     /// VMs that ended and are not listed any more.
     unlisted: u64,
     cost: Cost,
@@ -113,6 +123,7 @@ impl Session {
         incomparable: Option<String>,
     ) -> Result<Self, TracerError> {
         let root = host::SysRoot::default();
+        let proc = root.proc();
         let filtered =
             !settings.tgids.is_empty() || !settings.vcpu_ids.is_empty() || !select.names.is_empty();
         let info = host::HostInfo::gather(&root);
@@ -123,11 +134,13 @@ impl Session {
         let zero = Ok(witness.begin(info.cpus_online));
         let mut snapshot = Snapshot::default();
         tracer.read(&mut snapshot);
+        let posts = posted(noun, &root);
         let mark = |bounds: Result<Bounds, String>| Mark {
             interval_bounds: bounds.clone(),
             bounds,
             missed: Some(0),
             trouble: [0; 3],
+            posted: posts,
         };
         Ok(Self {
             noun,
@@ -141,12 +154,15 @@ impl Session {
             select,
             witness,
             info,
-            proc: root.proc(),
+            proc: proc.clone(),
             root,
             filtered,
             run_began: mark(zero.clone()),
             interval_began: mark(zero),
             dropped: HashSet::new(),
+            crowds: Crowds::new(proc, settings.pid_namespace.is_none()),
+            blind_to_interrupts: settings.preempt_count.is_none()
+                && settings.events.iter().any(|(event, ..)| event.in_interrupts()),
             unlisted: 0,
             cost: Cost::new(),
             tsc_offsets,
@@ -241,6 +257,7 @@ impl Session {
             self.tally.absorb((head.slot, head.since), slice, settle);
         }
         for (tgid, rows) in more.crowds {
+            self.crowds.meet(tgid, || self.tracer.crowd_name(tgid))?;
             self.tally.absorb_crowd(tgid, Slice { rows, ..Slice::default() });
         }
         Ok(())
@@ -370,6 +387,7 @@ impl Session {
                 self.tracer.trouble(Trouble::UnreadableReason),
                 self.tracer.trouble(Trouble::RowsFull),
             ],
+            posted: posted(self.noun, &self.root),
         };
         Ok((mark, readings))
     }
@@ -415,21 +433,42 @@ impl Session {
                 isa,
                 order,
                 aids: self.aids.as_ref().unwrap_or(&NO_AIDS),
-                stranger: &|tgid| self.stranger(tgid),
+                owner: &|tgid| {
+                    let has_vm = |tgid| self.groups.vms.iter().any(|vm| vm.tgid == tgid);
+                    self.crowds.owner(tgid, has_vm, !self.filtered)
+                },
             });
             proof.counted = body.counted;
             proof.kvm_stat = KvmStat::NotKept;
             proof.own_cost = self.cost.recent();
             notes.extend(body.notes);
             if body.left_out > 0 {
-                let rows = crate::view::units::counted(body.left_out as u64, "row is", "rows are");
+                let rows = units::counted(body.left_out as u64, "row is", "rows are");
                 notes.push(format!("{rows} not shown; --top N shows the first N"));
+            }
+            if body.unattributed > 0 {
+                let (one, many) = self.noun.counting;
+                notes.push(format!(
+                    "{} more came in interrupts of the host or on threads of the kernel, for these VMs or others: \
+                     without --pid, --vm and --vcpu they are shown",
+                    units::counted(body.unattributed, one, many)
+                ));
+            }
+            if self.blind_to_interrupts {
+                notes.push(
+                    "this kernel does not show when it deals with an interrupt of the host: what comes in one is \
+                     shown under the thread that it came upon"
+                        .to_owned(),
+                );
             }
             (body.vms, body.totals)
         } else {
             (exits.vms, exits.totals)
         };
         notes.extend(self.tracer.lacks().iter().cloned());
+        if let (Some(posted), Some(before)) = (now.posted, began.posted) {
+            notes.push(posted.since(&before).sentence());
+        }
         if scope == Scope::Run && self.unlisted > 0 {
             notes.push(format!("{} VMs that ended earlier are in the totals only", self.unlisted));
         }
@@ -463,16 +502,6 @@ impl Session {
         }
     }
 
-    /// The name of a process without a VM, in the initial pid namespace, on whose threads there were events; `None` if only
-    /// some VMs are wanted.
-    fn stranger(&self, tgid: u32) -> Option<String> {
-        if self.filtered {
-            return None;
-        }
-        let name = host::process::Stat::read(&self.proc, tgid).seen().map(|stat| stat.comm);
-        Some(name.unwrap_or_else(|| format!("process {tgid}")))
-    }
-
     /// Whether every VM seen so far has ended; `None` before the first.
     #[must_use]
     pub fn all_ended(&self) -> Option<bool> {
@@ -481,6 +510,11 @@ impl Session {
         }
         Some(self.collection.vcpus.values().all(|vcpu| vcpu.ended))
     }
+}
+
+/// Posted interrupts so far, if the drill-down is of halts, which they end.
+fn posted(noun: &'static Noun, root: &host::SysRoot) -> Option<host::Posted> {
+    std::ptr::eq(noun, &halt::NOUN).then(|| host::Posted::read(root)).flatten()
 }
 
 /// The process as a person here would name it.

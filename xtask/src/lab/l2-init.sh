@@ -13,6 +13,9 @@ now() { IFS=. read -r seconds _ </proc/uptime; }
 now
 echo "L2-READY after $seconds s with $($B nproc) CPUs, clock $($B cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
 
+# Devices that only some guests have.
+[ -e /sys/class/net/eth0 ] && $B ifconfig eth0 up
+
 # One turn: each line is a reason to leave.
 turn() {
   # CPUID and MSR reads on every CPU, sent there by interrupts between processors.
@@ -26,6 +29,9 @@ turn() {
   $B taskset 1 $B yes | $B taskset 2 $B head -c 65536 >/dev/null
   # Memory nobody has touched yet.
   $B dd if=/dev/zero of=/tmp/fill bs=65536 count=16 2>/dev/null
+  # Devices that only some guests have.
+  [ -b /dev/vda ] && $B dd if=/dev/vda of=/dev/null bs=4096 count=8 iflag=direct 2>/dev/null
+  [ -c /dev/hwrng ] && $B dd if=/dev/hwrng of=/dev/null bs=16 count=1 2>/dev/null
   # Timers, and time with nothing to do.
   $B usleep 20000
 }

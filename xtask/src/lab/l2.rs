@@ -17,8 +17,8 @@ use super::packages;
 /// What the guest does after booting; see there for its `work=` parameter.
 const INIT: &str = include_str!("l2-init.sh");
 
-/// The guest's modules: devices that give CPUID and MSRs of each processor.
-const MODULES: [&str; 2] = ["cpuid", "msr"];
+/// The guest's modules: devices that give CPUID and MSRs of each processor, and drivers of virtual devices.
+const MODULES: [&str; 6] = ["cpuid", "msr", "virtio_pci", "virtio_blk", "virtio-rng", "virtio_net"];
 
 /// What a VMM needs to start the guest, with `console=ttyS0 quiet work=SECONDS` (or another `work=`, see [`INIT`]) as
 /// its kernel command line.
@@ -43,8 +43,9 @@ pub(crate) fn prepare(cache: &Cache) -> Result<L2> {
     packages::ensure(packages::BOOT.iter().chain([&packages::QEMU]))?;
     let kernel = kernel::prepare(cache, Suite::Bookworm, Flavour::Cloud)?;
     let busybox = fs::read(BUSYBOX).with_context(|| format!("cannot read {BUSYBOX}"))?;
-    let load = l2_load::elf();
-    let key = Sha256::new_with_prefix(INIT).chain_update(&busybox).chain_update(&load).finalize();
+    let (load, modules) = (l2_load::elf(), MODULES.join(" "));
+    let key = Sha256::new_with_prefix(INIT).chain_update(modules).chain_update(&busybox).chain_update(&load);
+    let key = key.finalize();
     let path = kernel.dir.join(format!("l2-{key:x}.cpio"));
     let _lock = cache.lock("initramfs")?;
     if !path.exists() {

@@ -20,8 +20,10 @@ macro_rules! tracer_tests {
 
 mod drilldown_cpuid;
 mod drilldown_fault;
+mod drilldown_halt;
 mod drilldown_hypercall;
 mod drilldown_io;
+mod drilldown_irq;
 mod drilldown_msr;
 mod drilldown_rip;
 mod drilldown_time;
@@ -56,6 +58,9 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_fault::RAW, drilldown_fault::CLASSIC),
         (drilldown_rip::RAW, drilldown_rip::CLASSIC),
         (drilldown_time::RAW, drilldown_time::CLASSIC),
+        (drilldown_halt::RAW, drilldown_halt::CLASSIC),
+        (drilldown_irq::RAW, drilldown_irq::CLASSIC),
+        (drilldown_irq::DEVICES_RAW, drilldown_irq::DEVICES_CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
@@ -69,6 +74,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         }
         groups.push(classic);
     }
+    groups.push(drilldown_time::AUTO);
     if raw {
         groups.push(drilldown_msr::PATHS);
     }

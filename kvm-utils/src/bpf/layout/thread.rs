@@ -21,6 +21,12 @@ pub struct ThreadLayout {
     pub poll_success: Option<u32>,
     /// `kvm_vcpu.stat.generic.halt_poll_fail_ns`, 8 bytes.
     pub poll_fail: Option<u32>,
+    /// `kvm_vcpu.stat.generic.halt_attempted_poll`, 8 bytes.
+    pub poll_attempted: Option<u32>,
+    /// `kvm_vcpu.stat.generic.halt_successful_poll`, 8 bytes.
+    pub poll_successful: Option<u32>,
+    /// `kvm_vcpu.halt_poll_ns`, 4 bytes.
+    pub poll_window: Option<u32>,
     /// `msr_data.index` and `msr_data.host_initiated`, what KVM's functions are told of a write.
     pub msr_data: Option<(u32, u32)>,
 }
@@ -39,6 +45,10 @@ impl ThreadLayout {
             Ok(sized(ty, member, found, &[8])?.offset)
         };
         let vcpu = |member| find("kvm_vcpu", member).ok();
+        let vcpu_u32 = |member| {
+            let found = kvm.btf().member_offset("kvm_vcpu", member).ok();
+            found.filter(|member| member.size == 4).map(|member| member.offset)
+        };
         Ok(Self {
             task_notifiers: find("task_struct", "preempt_notifiers.first")?,
             vcpu_notifier: {
@@ -52,12 +62,12 @@ impl ThreadLayout {
                 index.zip(host).map(|(index, host)| (index.offset, host.offset))
             },
             tsc_offset: vcpu("arch.l1_tsc_offset").or_else(|| vcpu("arch.tsc_offset")),
-            mp_state: {
-                let found = kvm.btf().member_offset("kvm_vcpu", "arch.mp_state").ok();
-                found.filter(|member| member.size == 4).map(|member| member.offset)
-            },
+            mp_state: vcpu_u32("arch.mp_state"),
             poll_success: vcpu("stat.generic.halt_poll_success_ns"),
             poll_fail: vcpu("stat.generic.halt_poll_fail_ns"),
+            poll_attempted: vcpu("stat.generic.halt_attempted_poll"),
+            poll_successful: vcpu("stat.generic.halt_successful_poll"),
+            poll_window: vcpu_u32("halt_poll_ns"),
             tsc_ratio: vcpu("arch.l1_tsc_scaling_ratio").or_else(|| vcpu("arch.tsc_scaling_ratio")),
         })
     }
@@ -103,12 +113,14 @@ impl SwitchLayout {
     }
 }
 
-/// Whether the raw tracepoint `event` has arguments of these sizes in bytes; a pointer has 8.
+/// For each raw tracepoint, whether it has arguments of these sizes in bytes; a pointer has 8. What BTF does not tell of one
+/// is a no.
 ///
 /// # Errors
-/// [`LayoutError`] if the kernel's BTF does not tell.
-pub fn has_arguments(files: &BtfFiles, event: &'static str, sizes: &[u32]) -> Result<bool, LayoutError> {
+/// [`LayoutError`] if the kernel has no usable BTF.
+pub fn have_arguments(files: &BtfFiles, events: &[(&'static str, &[u32])]) -> Result<Vec<bool>, LayoutError> {
     let base = files.base()?;
     let kvm = Module::new("kvm", &base, files.kvm.as_ref())?;
-    Ok(argument_sizes(&kvm, event)? == sizes)
+    let has = |event, sizes| argument_sizes(&kvm, event).is_ok_and(|found| found == sizes);
+    Ok(events.iter().map(|(event, sizes)| has(*event, *sizes)).collect())
 }

@@ -1,0 +1,50 @@
+//! `kvm-utils irq`: what interrupts of guests go through.
+
+use std::process::ExitCode;
+
+use clap::{Args as ClapArgs, builder::PossibleValuesParser};
+
+use super::{
+    options::{Common, HOW, TRUST},
+    trace::{self, Plan},
+};
+use crate::{
+    bpf::source::SourceChoice,
+    drilldown::irq::{COLUMNS, NOUN},
+};
+
+/// Count what interrupts go through, by vector, message and line
+///
+/// One interrupt makes several events: a device's message (msi) or line (gsi, ioapic, pic) or another vCPU (ipi) raises it,
+/// a local APIC accepts it, KVM puts it into the guest (injected), and the guest ends it (eoi). ELSEWHERE says how many came
+/// on other threads than the vCPUs': those of the VMM and of the kernel, and interrupts of the host.
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "Examples:
+  kvm-utils irq                       all VMs, live
+  kvm-utils irq --vm web-1 -d 10s     ten seconds of one VM
+  kvm-utils irq -p 4711 --by vcpu     which vCPU gets which vector, and what the
+                                      other threads of process 4711 raise
+  kvm-utils irq --sort elsewhere      what devices raise
+
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
+cannot do it.")]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Sort rows by this column
+    #[arg(long, value_name = "COLUMN", default_value = "count", help_heading = HOW,
+          value_parser = PossibleValuesParser::new(COLUMNS.iter().map(|column| column.id)))]
+    sort: String,
+    /// How to learn of events
+    #[arg(long, value_name = "SOURCE", value_enum, default_value = "auto", help_heading = TRUST)]
+    source: SourceChoice,
+}
+
+/// Traces until told to stop.
+///
+/// # Errors
+///
+/// With cause and remedy.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    trace::run(&args.common, &Plan { noun: &NOUN, sort: &args.sort, source: args.source })
+}
