@@ -12,6 +12,7 @@ pub mod names;
 pub mod pidns;
 pub mod process;
 pub mod qemu;
+pub mod qmp;
 pub mod root;
 pub mod scan;
 pub mod vcpu_thread;
