@@ -31,7 +31,7 @@ use crate::{
             rows::Code,
         },
         halt,
-        noun::Noun,
+        noun::{Aids, NO_AIDS, Noun},
         tally::Tally,
     },
     host::{self, Identity},
@@ -80,6 +80,7 @@ struct Mark {
 /// A running trace.
 pub struct Session {
     noun: &'static Noun,
+    aids: Option<Aids>,
     tally: Tally,
     tracer: Tracer,
     snapshot: Snapshot,
@@ -143,6 +144,7 @@ impl Session {
         };
         Ok(Self {
             noun,
+            aids: None,
             tally: Tally::default(),
             collection: Collection::new(snapshot.time_ns),
             began_ns: snapshot.time_ns,
@@ -165,6 +167,11 @@ impl Session {
             cost: Cost::new(),
             tsc_offsets,
         })
+    }
+
+    /// Reads the numbers with what the user gave for that.
+    pub fn set_aids(&mut self, aids: Aids) {
+        self.aids = Some(aids);
     }
 
     /// How exits are learned of.
@@ -425,6 +432,7 @@ impl Session {
                 exits: &exits.by_code,
                 isa,
                 order,
+                aids: self.aids.as_ref().unwrap_or(&NO_AIDS),
                 owner: &|tgid| {
                     let has_vm = |tgid| self.groups.vms.iter().any(|vm| vm.tgid == tgid);
                     self.crowds.owner(tgid, has_vm, !self.filtered)
