@@ -162,16 +162,6 @@ pub static SCHED_WAKEUP: Event = Event {
     optional: false,
 };
 
-/// Exits, for the noun rip: the classic record whatever the source.
-pub static EXIT_RIP: Event = Event {
-    name: "kvm_exit",
-    programs: ["", "kvm_exit_rip_tp"],
-    global: "EXIT_RIP_FIELDS",
-    fields: &["exit_reason", "guest_rip", "isa", "vcpu_id?"],
-    arguments: &[],
-    optional: false,
-};
-
 /// What an interrupt goes through, as `kvm-utils irq` counts it.
 pub mod irq {
     use super::Event;
@@ -231,6 +221,16 @@ pub mod irq {
         ROUTE: "kvm_pi_irte_update", "ROUTE_FIELDS", ["host_irq", "gsi", "gvec", "set"], [4, 4, 4, 4, 8, 1];
     }
 }
+
+/// Exits, for the noun rip: the classic record whatever the source.
+pub static EXIT_RIP: Event = Event {
+    name: "kvm_exit",
+    programs: ["", "kvm_exit_rip_tp"],
+    global: "EXIT_RIP_FIELDS",
+    fields: &["exit_reason", "guest_rip", "isa", "vcpu_id?"],
+    arguments: &[],
+    optional: false,
+};
 
 /// Nested page faults; newer kernels pass the vCPU first.
 pub static PAGE_FAULT: Event = Event {

@@ -27,6 +27,17 @@ use crate::{
   kvm-utils fault --vm web-1 -d 10s  ten seconds of one VM
   kvm-utils fault --top 1000 -o csv  the thousand pages that fault most
 
+A Linux guest from its start on, the first rows of kvm-utils fault --summary:
+
+  PAGE              ACCESS  MEMORY      COUNT       /s  SHARE  DEVICE
+  all               write   MMIO          738       30  49.5%  -
+      2 pages
+  0xfec00000        write   MMIO          693       28  46.5%  IOAPIC
+  all               read    MMIO          373       15  25.0%  -
+      3 pages
+  all               read    RAM           330       13  22.1%  -
+      330 pages
+
 Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
 cannot do it.")]
 pub struct Args {

@@ -23,6 +23,14 @@ use crate::{
   kvm-utils hypercall --vm web-1 -d 10s  ten seconds of one VM
   kvm-utils hypercall --by vcpu          each vCPU
 
+A Linux guest with Hyper-V's interface, from its start on, of --summary:
+
+  HYPERCALL                           INTERFACE  NUMBER      COUNT       /s
+  HVCALL_SEND_IPI                     hyper-v    0xb         1,212       48
+  HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST   hyper-v    0x3            20      0.8
+      20 repetitions
+  HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE  hyper-v    0x2            12      0.5
+
 Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
 cannot do it.")]
 pub struct Args {

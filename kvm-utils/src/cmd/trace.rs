@@ -112,12 +112,12 @@ async fn trace(common: &Common, plan: &Plan<'_>, aids: Option<Aids>) -> anyhow::
             .then(|| "KVM keeps it per VM, and --vcpu counts only some of its vCPUs".to_owned())
     };
     let mut session = start(plan, &mut settings, &select, incomparable.as_deref())?;
-    if let Some(aids) = aids {
-        session.set_aids(aids);
-    }
     let mut beside = Derived::new(plan, &settings, &select);
     if target.vms > 0 {
         beside.start();
+    }
+    if let Some(aids) = aids {
+        session.set_aids(aids);
     }
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
     let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);

@@ -146,7 +146,7 @@ fn row(
 ) -> Row {
     let text = |text: &str| Cell::Text(text.to_owned());
     let address = page.map(|page| page << PAGE_SHIFT);
-    let device = address.filter(|_| memory == Memory::Mmio).and_then(gpa::device);
+    let device = address.filter(|_| memory == Memory::Mmio).and_then(gpa::region_of);
     Row {
         cells: vec![
             address.map_or_else(|| text(ALL), |address| Cell::Text(format!("{address:#x}"))),

@@ -149,6 +149,7 @@ mod tests {
         slice.counters[histogram(BLOCKED) + hist::bucket(1000)] = 93;
         let build = NOUN.build.unwrap();
         let numbers = Numbers {
+            aids: &crate::drilldown::noun::NO_AIDS,
             slice: &slice,
             events: build.events(&slice),
             interval: Duration::from_secs(2),
@@ -156,7 +157,6 @@ mod tests {
             isa: None,
             vcpus: &[0],
             vcpu: Some(0),
-            aids: &crate::drilldown::noun::NO_AIDS,
         };
         let rows = rows(&numbers);
         let cell = |id: &str| &rows[0].cells[COLUMNS.iter().position(|column| column.id == id).unwrap()];
