@@ -72,7 +72,8 @@ fn a_storm_of_timers() {
     let msr = |kind, detail, index| RowKey::new(RowNoun::Msr, kind, detail, index);
     let counts = [(msr(0, 1, 0x6e0), 1_204_511), (msr(0, 1, 0x830), 88_120), (msr(0, 3, 0x1234), 7)];
     let rows = counts.map(|(key, count)| (key, RowStats { count, ..RowStats::default() }));
-    let mut slice = Slice { rows: BTreeMap::from(rows), counters: vec![0; WRMSR.counters], other: 0 };
+    let mut slice =
+        Slice { rows: BTreeMap::from(rows), counters: vec![0; WRMSR.counters], ..Slice::default() };
     slice.counters[deadline::ARMED] = 1_204_511;
     slice.counters[deadline::REARMED] = 1_096_105;
     let bucket = kvm_utils_common::hist::bucket(38_000);
@@ -106,7 +107,7 @@ fn slices() -> impl Strategy<Value = Slice> {
     let rows = prop::collection::vec((key, stats), 0..12);
     (rows, prop::collection::vec(number(), 48), any::<u8>()).prop_map(|(rows, counters, other)| {
         let keys = |((kind, detail, a), stats)| (RowKey::new(RowNoun::Msr, kind, detail, a), stats);
-        Slice { rows: rows.into_iter().map(keys).collect(), counters, other: u64::from(other) }
+        Slice { rows: rows.into_iter().map(keys).collect(), counters, other: u64::from(other), gauge: None }
     })
 }
 
