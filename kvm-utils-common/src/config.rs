@@ -27,6 +27,8 @@ pub mod mode {
     pub const IO_TIMES: u32 = 1 << 9;
     /// The noun io counts memory-mapped I/O by page instead of by address.
     pub const IO_PAGES: u32 = 1 << 11;
+    /// Returns to user space are counted by reason.
+    pub const USER_EXITS: u32 = 1 << 14;
     /// Exits and entries are for the noun time, and counted by it only.
     pub const LEDGER: u32 = 1 << 12;
     /// The noun time knows threads by the address of their `task_struct`, not by their id.

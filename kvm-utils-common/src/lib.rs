@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod cpuid;
+pub mod derived;
 pub mod event;
 pub mod exits;
 pub mod halt;

@@ -15,7 +15,7 @@ use aya_ebpf::{
 use kvm_utils_common::{
     config::{
         NONE, Trouble,
-        mode::{BY_THREAD, CHECK_TGID, FILTER_TGIDS, FILTER_VCPU_IDS, LEDGER},
+        mode::{BY_THREAD, CHECK_TGID, FILTER_TGIDS, FILTER_VCPU_IDS, LEDGER, USER_EXITS},
     },
     irq::PREEMPT_INTERRUPT,
     rows::INTERRUPTS,
@@ -163,7 +163,7 @@ impl Current {
     }
 
     #[inline(always)]
-    fn of(record: &'static mut VcpuRecord) -> Self {
+    pub fn of(record: &'static mut VcpuRecord) -> Self {
         Self { record: Some(record), crowd: FILTERED }
     }
 
@@ -195,6 +195,10 @@ pub fn of(vcpu: u64) -> Current {
     if let Some(record) = cached(who)
         && (globals::MODE.load() & CHECK_TGID == 0 || record.tgid == current_tgid())
     {
+        // Where kvm_entry never fires, other events have to tell which thread runs which vCPU.
+        if globals::MODE.load() & USER_EXITS != 0 {
+            learn_thread(record);
+        }
         return Current::of(record);
     }
     match place(who) {

@@ -1,6 +1,7 @@
 //! One file per noun: its maps and the functions that hooks hand their events to.
 
 pub mod cpuid;
+pub mod derived;
 pub mod exits;
 pub mod halt;
 pub mod hypercall;

@@ -3,11 +3,11 @@
 //! `TP_PROTO(__u32 reason, int errno)`. `errno` is what the ioctl returns: not 0 if a signal ended it. Fired after
 //! `vcpu_put`: the vCPU is known by its thread only.
 
-use kvm_utils_common::config::mode::LEDGER;
+use kvm_utils_common::config::mode::{LEDGER, USER_EXITS};
 
 use super::event::{Fields, event};
 use crate::{
-    drilldown::{io, time},
+    drilldown::{derived, io, time},
     globals,
 };
 
@@ -16,8 +16,11 @@ event!(kvm_userspace_exit_raw, kvm_userspace_exit_tp, "kvm_userspace_exit", USER
 
 #[inline(always)]
 fn on_return(fields: Fields) {
-    if globals::MODE.load() & LEDGER != 0 {
+    let mode = globals::MODE.load();
+    if mode & LEDGER != 0 {
         time::leave(fields);
+    } else if mode & USER_EXITS != 0 {
+        derived::returned(fields);
     } else {
         io::to_user(fields);
     }

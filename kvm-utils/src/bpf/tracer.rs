@@ -576,7 +576,10 @@ impl Sizes {
             more: if_needed(has_rows, MORE_ROWS),
             crowds: if_needed(has_rows, CROWDS),
             numbers: if_needed(settings.counters > 0, slots),
-            threads: if_needed(settings.mode & mode::LEARN_THREADS != 0, slots.saturating_mul(4)),
+            threads: if_needed(
+                settings.mode & (mode::LEARN_THREADS | mode::USER_EXITS) != 0,
+                slots.saturating_mul(4),
+            ),
             tasks: if_needed(settings.mode & mode::LEDGER != 0, slots.saturating_mul(4)),
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod caps;
 pub mod cpuid;
+mod derived;
 pub mod exits;
 pub mod halt;
 pub mod hypercall;

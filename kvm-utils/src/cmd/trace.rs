@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use super::{
+    derived::Derived,
     options::{Common, Output},
     printer::Printer,
     silence::Silence,
@@ -22,7 +23,7 @@ use crate::{
         source::{self, SourceChoice},
         tracer::{Settings, TracerError},
     },
-    drilldown::{exits::report::Order, noun::Noun},
+    drilldown::{derived, exits::report::Order, noun::Noun},
     error::{CHECK_FAILED, Failure, say},
     host::{Finder, PidNs, Scan, Scanner, Selectors, SysRoot, find::FindError},
     model::{Report, Verdict},
@@ -90,6 +91,10 @@ async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
             .then(|| "KVM keeps it per VM, and --vcpu counts only some of its vCPUs".to_owned())
     };
     let mut session = start(plan, &mut settings, &select, incomparable.as_deref())?;
+    let mut beside = Derived::new(plan, &settings, &select);
+    if target.vms > 0 {
+        beside.start();
+    }
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
     let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);
 
@@ -114,7 +119,8 @@ async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
                 reports += 1;
                 reported = tick.into();
                 let last = common.count == Some(reports) || end.is_some_and(|end| end <= reported);
-                let mut report = session.interval(&order).map_err(host_error)?;
+                let report = session.interval(&order).map_err(host_error)?;
+                let mut report = beside.instead(report, &order)?;
                 silence.note(&mut report, last);
                 if intervals {
                     printer.show(&report)?;
@@ -126,6 +132,7 @@ async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
             () = at(end) => break,
             _ = housekeeping.tick() => {
                 session.housekeep().map_err(host_error)?;
+                beside.housekeep()?;
                 if !common.pids.is_empty() && common.vms.is_empty() && selected_ended(common, &session) {
                     say("the VM has ended");
                     break;
@@ -137,12 +144,14 @@ async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
     if intervals && common.output != Output::Table && common.count != Some(reports) {
         let rest = Instant::now().saturating_duration_since(reported);
         if end.is_none_or(|end| end > reported) && (reports == 0 || rest >= LEAST_INTERVAL) {
-            let mut report = session.interval(&order).map_err(host_error)?;
+            let report = session.interval(&order).map_err(host_error)?;
+            let mut report = beside.instead(report, &order)?;
             silence.note(&mut report, true);
             printer.show(&report)?;
         }
     }
-    let mut summary = session.summary(&order).map_err(host_error)?;
+    let summary = session.summary(&order).map_err(host_error)?;
+    let mut summary = beside.instead(summary, &order)?;
     silence.note(&mut summary, true);
     if common.output == Output::Table || common.summary {
         printer.show(&summary)?;
@@ -165,7 +174,8 @@ pub(super) fn start(
         Err(TracerError::NoDestroyHook(_))
             if plan.source == SourceChoice::Auto && !plan.noun.hooks.contains(&Hook::KvmExit) =>
         {
-            say(
+            tell(
+                plan.noun,
                 "this kernel cannot tell when it destroys a vCPU (no kprobes): VMs that one process starts one after \
                  the other may be shown as one",
             );
@@ -173,7 +183,7 @@ pub(super) fn start(
             begin(settings).map_err(host_error)
         }
         Err(error @ TracerError::NoDestroyHook(_)) if plan.source == SourceChoice::Auto => {
-            say(format_args!("using classic tracepoints: {error}"));
+            tell(plan.noun, format_args!("using classic tracepoints: {error}"));
             let classic = base_settings(plan.noun, SourceChoice::Tracepoint)?;
             (settings.source, settings.mode) = (classic.source, classic.mode);
             (settings.layout, settings.events) = (classic.layout, classic.events);
@@ -234,11 +244,18 @@ impl StopSignals {
     }
 }
 
+/// Says how a drill-down is traced; for the one beside exits, that was said of these.
+fn tell(noun: &Noun, text: impl std::fmt::Display) {
+    if !std::ptr::eq(noun, &derived::NOUN) {
+        say(text);
+    }
+}
+
 /// Settings that count every vCPU for a drill-down, through the source that `choice` asks for.
 pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Settings, Failure> {
     let resolved = source::resolve(choice, noun.hooks).map_err(Failure::host)?;
     if let Some(why) = &resolved.fallback {
-        say(format_args!("using classic tracepoints, raw ones cannot be used: {why}"));
+        tell(noun, format_args!("using classic tracepoints, raw ones cannot be used: {why}"));
     }
     let own = PidNs::own(&SysRoot::default().proc())
         .map_err(|e| Failure::host(format!("cannot read /proc/self/ns/pid: {e}; is /proc mounted?")))?;
@@ -279,6 +296,8 @@ pub(super) fn blocked(blocker: Blocker) -> (Failure, bool) {
 
 /// What a run is about.
 struct Target {
+    /// VMs on this host.
+    vms: usize,
     /// Room for vCPUs.
     max_vcpus: u32,
     /// What the programs can select themselves.
@@ -296,9 +315,10 @@ fn target(common: &Common) -> Result<Target, Failure> {
         let found = u32::try_from(scan.vcpu_count()).unwrap_or(u32::MAX);
         found.saturating_mul(VCPU_RESERVE).clamp(LEAST_VCPUS, MOST_VCPUS.max(found))
     });
+    let vms = scan.vms.len();
     let selectors = Selectors { pids: common.pids.clone(), names: common.vms.clone() };
     if selectors.is_empty() {
-        return Ok(Target { max_vcpus, tgids: Vec::new(), select: Select::default() });
+        return Ok(Target { vms, max_vcpus, tgids: Vec::new(), select: Select::default() });
     }
     let found = Finder::new(selectors).resolve(&scan, &proc);
     for error in found.errors {
@@ -316,12 +336,12 @@ fn target(common: &Common) -> Result<Target, Failure> {
     let patterns = common.vms.iter().any(|name| crate::host::names::is_glob(name));
     if common.wait || patterns {
         let select = Select { pids: common.pids.clone(), names: common.vms.clone() };
-        return Ok(Target { max_vcpus, tgids: Vec::new(), select });
+        return Ok(Target { vms, max_vcpus, tgids: Vec::new(), select });
     }
     let tgids = found.vms.iter().map(|vm| vm.pid).collect();
-    Ok(Target { max_vcpus, tgids, select: Select::default() })
+    Ok(Target { vms, max_vcpus, tgids, select: Select::default() })
 }
 
-fn host_error(error: TracerError) -> Failure {
+pub(super) fn host_error(error: TracerError) -> Failure {
     Failure::host(error)
 }

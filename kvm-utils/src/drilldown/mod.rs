@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod cpuid;
+pub mod derived;
 pub mod exits;
 pub mod halt;
 pub mod hypercall;

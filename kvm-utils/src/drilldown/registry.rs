@@ -1,10 +1,11 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{cpuid, exits, halt, hypercall, io, irq, msr, noun::Noun, time};
+use super::{cpuid, derived, exits, halt, hypercall, io, irq, msr, noun::Noun, time};
 
 /// Every drill-down.
 pub static REGISTRY: &[&Noun] = &[
     &exits::NOUN,
+    &derived::NOUN,
     &msr::MSR,
     &msr::WRMSR,
     &msr::MSR_PATHS,
@@ -14,8 +15,8 @@ pub static REGISTRY: &[&Noun] = &[
     &cpuid::NOUN,
     &hypercall::NOUN,
     &time::TIME,
-    &halt::NOUN,
     &irq::NOUN,
+    &halt::NOUN,
 ];
 
 /// Maps that belong to no noun: the vCPUs and how they are found, filters, and trouble.

@@ -7,6 +7,7 @@
 // clippy.toml allows these in tests, but does not see that this is one.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod derived;
 mod harness;
 mod help;
 mod host;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         host::TESTS,
         runs::TESTS,
         pipes::TESTS,
+        derived::TESTS,
     ];
     harness::run(groups.concat())
 }
