@@ -9,6 +9,8 @@ use crate::bpf::rows::Slice;
 
 #[derive(Debug, Default)]
 struct Counted {
+    /// When the run began.
+    first: Slice,
     now: Slice,
     /// When the interval began.
     began: Slice,
@@ -18,7 +20,7 @@ impl Counted {
     fn slice(&self, scope: Scope) -> Slice {
         match scope {
             Scope::Interval => self.now.since(&self.began),
-            Scope::Run => self.now.clone(),
+            Scope::Run => self.now.since(&self.first),
         }
     }
 }
@@ -34,6 +36,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// What a vCPU's counters say where the run begins: it is none of the run's.
+    pub fn begin(&mut self, key: VcpuKey, slice: Slice) {
+        self.vcpus.insert(key, Counted { first: slice.clone(), began: slice.clone(), now: slice });
+    }
+
     /// Takes over the last copy of what a vCPU's counters say, made to fit the one before by `settle`.
     pub fn absorb(&mut self, key: VcpuKey, mut slice: Slice, settle: Option<fn(&mut Slice, &Slice)>) {
         let counted = self.vcpus.entry(key).or_default();
@@ -58,7 +65,7 @@ impl Tally {
     /// Forgets a vCPU that ended before the interval began; its numbers stay in the run's.
     pub fn fold(&mut self, key: VcpuKey) {
         if let Some(counted) = self.vcpus.remove(&key) {
-            self.folded.add(&counted.now);
+            self.folded.add(&counted.slice(Scope::Run));
         }
     }
 
@@ -111,5 +118,17 @@ mod tests {
         assert_eq!(count(&tally.of(key, Scope::Run)), 18);
         tally.fold(key);
         assert_eq!((count(tally.folded()), count(&tally.of(key, Scope::Run))), (18, 0));
+    }
+
+    #[test]
+    fn what_was_before_the_run_is_in_no_interval_and_not_in_the_run() {
+        let mut tally = Tally::default();
+        let key = (1, 5);
+        tally.begin(key, slice(7));
+        assert!(tally.of(key, Scope::Run).is_empty() && tally.of(key, Scope::Interval).is_empty());
+        tally.absorb(key, slice(18), None);
+        assert_eq!((count(&tally.of(key, Scope::Interval)), count(&tally.of(key, Scope::Run))), (11, 11));
+        tally.fold(key);
+        assert_eq!(count(tally.folded()), 11);
     }
 }

@@ -12,7 +12,10 @@ use std::{
 
 use cost::Cost;
 use crowds::Crowds;
-use kvm_utils_common::{config::Trouble, vcpu::STATE_DEAD};
+use kvm_utils_common::{
+    config::{Trouble, mode},
+    vcpu::STATE_DEAD,
+};
 use witness::{Bounds, Reading, Vms, Witness, between};
 
 use crate::{
@@ -133,6 +136,13 @@ impl Session {
         let zero = Ok(witness.begin(info.cpus_online));
         let mut snapshot = Snapshot::default();
         tracer.read(&mut snapshot);
+        let mut tally = Tally::default();
+        if settings.mode & mode::LEDGER != 0 {
+            // Of vCPUs that run already the programs have seen something while they were being attached.
+            for head in &snapshot.vcpus {
+                tally.begin((head.slot, head.since), tracer.slice(head.slot));
+            }
+        }
         let posts = posted(noun, &root);
         let mark = |bounds: Result<Bounds, String>| Mark {
             interval_bounds: bounds.clone(),
@@ -143,7 +153,7 @@ impl Session {
         };
         Ok(Self {
             noun,
-            tally: Tally::default(),
+            tally,
             collection: Collection::new(snapshot.time_ns),
             began_ns: snapshot.time_ns,
             tracer,
