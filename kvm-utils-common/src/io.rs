@@ -24,6 +24,15 @@ pub const DETAIL_PAGE: u64 = 1 << 16;
 /// Bits of an address that lie within a page.
 pub const PAGE_OFFSET: u64 = 0xfff;
 
+/// Whether what is at this guest-physical address is counted by page in any case, because it is no registers but a memory
+/// that is written address by address: the frame buffer of old graphics cards, and the firmware's flash memory below
+/// 4 GiB (QEMU: hw/display/vga.c, hw/i386/pc_sysfw.c).
+#[inline(always)]
+#[must_use]
+pub const fn is_plain(address: u64) -> bool {
+    address.wrapping_sub(0xa_0000) < 0x2_0000 || address.wrapping_sub(0xff00_0000) < 0x100_0000
+}
+
 /// `KVM_PIO_OUT`, arch/x86/kvm/trace.h.
 pub const PIO_OUT: u64 = 1;
 /// `KVM_TRACE_MMIO_READ_UNSATISFIED`, include/trace/events/kvm.h.
@@ -35,3 +44,15 @@ pub const MMIO_READ: u64 = 1;
 pub const EXIT_IO: u64 = 2;
 /// `KVM_EXIT_MMIO`, there as well.
 pub const EXIT_MMIO: u64 = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::is_plain;
+
+    #[test]
+    fn registers_are_not_counted_by_page() {
+        assert!([0xa_0000, 0xb_8000, 0xb_ffff, 0xff00_0000, 0xffff_ffff].into_iter().all(is_plain));
+        let others = [0, 0x9_ffff, 0xc_0000, 0xfee0_0000, 0xfeff_ffff, 0x1_0000_0000, u64::MAX];
+        assert!(!others.into_iter().any(is_plain));
+    }
+}

@@ -7,6 +7,7 @@ pub mod cpuid;
 pub mod derived;
 pub mod event;
 pub mod exits;
+pub mod fault;
 pub mod halt;
 pub mod hist;
 pub mod hypercall;

@@ -5,6 +5,7 @@ use kvm_utils_common::{
     io::{
         DETAIL_PAGE, DETAIL_SIZE, EXIT_IO, EXIT_MMIO, KIND_MMIO_ASKED, KIND_MMIO_FAST, KIND_MMIO_READ,
         KIND_MMIO_WRITE, KIND_PORT_IN, KIND_PORT_OUT, MMIO_READ, MMIO_READ_UNSATISFIED, PAGE_OFFSET, PIO_OUT,
+        is_plain,
     },
     rows::{RowKey, RowNoun},
 };
@@ -39,7 +40,7 @@ pub fn doorbell([address, ..]: Fields) {
 
 #[inline(always)]
 fn at(kind: u8, size: u64, address: u64) {
-    if globals::MODE.load() & IO_PAGES != 0 {
+    if globals::MODE.load() & IO_PAGES != 0 || is_plain(address) {
         count(kind, size | DETAIL_PAGE, address & !PAGE_OFFSET, 1);
     } else {
         count(kind, size, address, 1);

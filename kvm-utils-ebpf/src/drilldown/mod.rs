@@ -3,6 +3,7 @@
 pub mod cpuid;
 pub mod derived;
 pub mod exits;
+pub mod fault;
 pub mod halt;
 pub mod hypercall;
 pub mod io;

@@ -5,6 +5,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 pub mod event;
+mod fault_mmio;
 mod irq;
 mod kvm_cpuid;
 mod kvm_entry;
@@ -15,6 +16,7 @@ mod kvm_hv_hypercall;
 mod kvm_hypercall;
 mod kvm_mmio;
 mod kvm_msr;
+mod kvm_page_fault;
 mod kvm_pio;
 mod kvm_userspace_exit;
 mod kvm_vcpu_wakeup;

@@ -222,6 +222,26 @@ pub mod irq {
     }
 }
 
+/// Nested page faults; newer kernels pass the vCPU first.
+pub static PAGE_FAULT: Event = Event {
+    name: "kvm_page_fault",
+    programs: ["kvm_page_fault_raw", "kvm_page_fault_tp"],
+    global: "PAGE_FAULT_FIELDS",
+    fields: &["fault_address", "error_code"],
+    arguments: &[8, 8, 8],
+    optional: false,
+};
+
+/// Accesses to devices' memory, for the noun fault.
+pub static FAULT_MMIO: Event = Event {
+    name: "kvm_mmio",
+    programs: ["fault_mmio_raw", "fault_mmio_tp"],
+    global: "FAULT_MMIO_FIELDS",
+    fields: &["type", "gpa"],
+    arguments: &[4, 4, 8, 8],
+    optional: false,
+};
+
 impl Event {
     /// The group of the tracepoint; all of KVM's are named after it.
     #[must_use]

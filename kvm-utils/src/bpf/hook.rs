@@ -54,6 +54,8 @@ impl Hook {
         Self::Event(&event::HYPERCALL),
         Self::Event(&event::HV_HYPERCALL),
         Self::Event(&event::XEN_HYPERCALL),
+        Self::Event(&event::PAGE_FAULT),
+        Self::Event(&event::FAULT_MMIO),
         Self::Event(&event::VCPU_WAKEUP),
         Self::Event(&event::HALT_POLL),
         Self::Event(&event::SCHED_SWITCH),

@@ -87,6 +87,13 @@ pub fn device(address: u64) -> Option<&'static str> {
     })
 }
 
+/// The device that has this guest-physical address, without its register.
+#[must_use]
+pub fn region_of(address: u64) -> Option<&'static str> {
+    let at = REGIONS.partition_point(|region| region.last < address);
+    REGIONS.get(at).filter(|region| region.first <= address).map(|region| region.name)
+}
+
 /// Intel SDM vol. 3, "The Local APIC Block Diagram", table "Local APIC Register Address Map"; from 0x400 AMD APM vol. 2,
 /// "APIC Registers". Registers are 16 bytes apart.
 const fn lapic(offset: u64) -> &'static str {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     bpf::{event, hook::Hook, rows::RowStats},
-    decode::Class,
+    decode::{Class, gpa, port},
     model::{Cell, Column, Row, Unit},
     view::units,
 };
@@ -54,7 +54,7 @@ const fn noun(hooks: &'static [Hook], mode: u32) -> Noun {
         columns: &COLUMNS,
         sort: "count",
         mode,
-        row_bits: 9,
+        row_bits: 10,
         counters: 0,
         build: Some(Build { is_event, rows, notes: Some(notes), ..Build::PLAIN }),
     }
@@ -128,8 +128,14 @@ impl Place {
         }
     }
 
-    fn device(self) -> Option<String> {
-        None
+    fn device(self) -> Option<&'static str> {
+        if self.is_port() {
+            u16::try_from(self.address).ok().and_then(port::device)
+        } else if self.detail & DETAIL_PAGE != 0 {
+            gpa::region_of(self.address)
+        } else {
+            gpa::device(self.address)
+        }
     }
 }
 
@@ -182,7 +188,7 @@ fn row(numbers: &Numbers<'_>, place: Place, accesses: &Accesses) -> Row {
     });
     Row {
         cells: vec![
-            place.device().map_or(Cell::Unknown, Cell::Text),
+            place.device().map_or(Cell::Unknown, |name| Cell::Text(name.to_owned())),
             Cell::Text(place.address()),
             Cell::Number(place.address),
             Cell::Text(place.dir().to_owned()),
@@ -340,6 +346,19 @@ mod tests {
         for id in ["vmm_share", "mean_ns", "max_ns", "total_ns", "time_share"] {
             assert_eq!(cell(&rows[1], id), &Cell::Unknown, "{id}");
         }
+    }
+
+    #[test]
+    fn devices_that_are_the_same_everywhere_have_names() {
+        let named = |key| rows(&numbers(&slice(&[(key, plain(1))])))[0].cells[0].clone();
+        assert_eq!(named(key(KIND_PORT_IN, 4, 0x608)), Cell::Text("ACPI PM timer".to_owned()));
+        assert_eq!(named(key(KIND_MMIO_WRITE, 4, 0xfee0_00b0)), Cell::Text("LAPIC EOI".to_owned()));
+        // Of a page no register.
+        let page = key(KIND_MMIO_WRITE, 4 | DETAIL_PAGE, 0xfee0_0000);
+        assert_eq!(named(page), Cell::Text("LAPIC".to_owned()));
+        // An address is no port.
+        assert_eq!(named(key(KIND_MMIO_READ, 4, 0x608)), Cell::Unknown);
+        assert_eq!(named(key(KIND_PORT_IN, 1, 0xc050)), Cell::Unknown);
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod body;
 pub mod cpuid;
 pub mod derived;
 pub mod exits;
+pub mod fault;
 pub mod halt;
 pub mod hypercall;
 pub mod io;

@@ -107,7 +107,12 @@ fn slices() -> impl Strategy<Value = Slice> {
     let rows = prop::collection::vec((key, stats), 0..12);
     (rows, prop::collection::vec(number(), 48), any::<u8>()).prop_map(|(rows, counters, other)| {
         let keys = |((kind, detail, a), stats)| (RowKey::new(RowNoun::Msr, kind, detail, a), stats);
-        Slice { rows: rows.into_iter().map(keys).collect(), counters, other: u64::from(other), gauge: None }
+        Slice {
+            rows: rows.into_iter().map(keys).collect(),
+            counters,
+            other: u64::from(other),
+            ..Slice::default()
+        }
     })
 }
 

@@ -19,6 +19,7 @@ macro_rules! tracer_tests {
 }
 
 mod drilldown_cpuid;
+mod drilldown_fault;
 mod drilldown_halt;
 mod drilldown_hypercall;
 mod drilldown_io;
@@ -53,6 +54,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_msr::RAW, drilldown_msr::CLASSIC),
         (drilldown_cpuid::RAW, drilldown_cpuid::CLASSIC),
         (drilldown_hypercall::RAW, drilldown_hypercall::CLASSIC),
+        (drilldown_fault::RAW, drilldown_fault::CLASSIC),
         (drilldown_time::RAW, drilldown_time::CLASSIC),
         (drilldown_halt::RAW, drilldown_halt::CLASSIC),
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),
