@@ -23,7 +23,11 @@ use crate::{
         source::{self, SourceChoice},
         tracer::{Settings, TracerError},
     },
-    drilldown::{derived, exits::report::Order, noun::Noun},
+    drilldown::{
+        derived,
+        exits::report::Order,
+        noun::{Aids, Noun},
+    },
     error::{CHECK_FAILED, Failure, say},
     host::{Finder, PidNs, Scan, Scanner, Selectors, SysRoot, find::FindError},
     model::{Report, Verdict},
@@ -66,11 +70,20 @@ pub struct Plan<'a> {
 ///
 /// With cause and remedy.
 pub fn run(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(trace(common, plan))
+    run_with(common, plan, None)
 }
 
-async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
+/// The same, with what the user gave for reading the numbers.
+///
+/// # Errors
+///
+/// With cause and remedy.
+pub fn run_with(common: &Common, plan: &Plan<'_>, aids: Option<Aids>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(trace(common, plan, aids))
+}
+
+async fn trace(common: &Common, plan: &Plan<'_>, aids: Option<Aids>) -> anyhow::Result<ExitCode> {
     // Signals first: one that comes while the programs are being attached must not be lost.
     let mut stop = StopSignals::new()?;
     // What was typed is judged before the host is; but without privileges not even that can be judged.
@@ -102,6 +115,9 @@ async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
     let mut beside = Derived::new(plan, &settings, &select);
     if target.vms > 0 {
         beside.start();
+    }
+    if let Some(aids) = aids {
+        session.set_aids(aids);
     }
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
     let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);

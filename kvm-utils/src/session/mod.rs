@@ -34,7 +34,7 @@ use crate::{
             rows::Code,
         },
         halt,
-        noun::Noun,
+        noun::{Aids, NO_AIDS, Noun},
         tally::Tally,
     },
     host::{self, Identity},
@@ -83,6 +83,7 @@ struct Mark {
 /// A running trace.
 pub struct Session {
     noun: &'static Noun,
+    aids: Option<Aids>,
     tally: Tally,
     tracer: Tracer,
     snapshot: Snapshot,
@@ -153,6 +154,7 @@ impl Session {
         };
         Ok(Self {
             noun,
+            aids: None,
             tally,
             collection: Collection::new(snapshot.time_ns),
             began_ns: snapshot.time_ns,
@@ -175,6 +177,11 @@ impl Session {
             cost: Cost::new(),
             tsc_offsets,
         })
+    }
+
+    /// Reads the numbers with what the user gave for that.
+    pub fn set_aids(&mut self, aids: Aids) {
+        self.aids = Some(aids);
     }
 
     /// How exits are learned of.
@@ -435,6 +442,7 @@ impl Session {
                 exits: &exits.by_code,
                 isa,
                 order,
+                aids: self.aids.as_ref().unwrap_or(&NO_AIDS),
                 owner: &|tgid| {
                     let has_vm = |tgid| self.groups.vms.iter().any(|vm| vm.tgid == tgid);
                     self.crowds.owner(tgid, has_vm, !self.filtered)

@@ -15,9 +15,9 @@ use super::{
     visit::{Visit, seen},
 };
 use crate::host::{
-    identity::{Vmm, identify},
     process::{Process, printable},
     root::SysRoot,
+    vmm::Vmm,
 };
 
 /// An open monitor. Nobody else can use it before this is dropped.
@@ -37,7 +37,7 @@ impl Monitor {
         let end = Instant::now() + limit;
         let proc = root.proc();
         let process = seen(pid, Process::read(&proc, pid))?;
-        if identify(&process).0 != Vmm::Qemu {
+        if Vmm::of(&process) != Vmm::Qemu {
             return Err(NoMap::NotQemu { pid });
         }
         let view = seen(pid, View::read(&proc, pid))?;
