@@ -106,6 +106,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::drilldown::noun::NO_AIDS;
 
     fn slice(buckets: [u64; BUCKET_COUNT], exits: u64) -> Slice {
         let mut slice = Slice { counters: vec![0; TIME.counters], ..Slice::default() };
@@ -117,7 +118,7 @@ mod tests {
     fn rows_of(slice: &Slice, vcpu: Option<u32>) -> Vec<Row> {
         let events = TIME.build.unwrap().events(slice);
         let interval = Duration::from_secs(1);
-        rows(&Numbers { slice, events, interval, wall_ns: 1, isa: None, vcpus: &[0, 1], vcpu })
+        rows(&Numbers { slice, events, interval, wall_ns: 1, isa: None, vcpus: &[0, 1], vcpu, aids: &NO_AIDS })
     }
 
     fn cell<'a>(row: &'a Row, id: &str) -> &'a Cell {
