@@ -36,11 +36,6 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// What a vCPU's counters say where the run begins: it is none of the run's.
-    pub fn begin(&mut self, key: VcpuKey, slice: Slice) {
-        self.vcpus.insert(key, Counted { first: slice.clone(), began: slice.clone(), now: slice });
-    }
-
     /// Takes over the last copy of what a vCPU's counters say, made to fit the one before by `settle`.
     pub fn absorb(&mut self, key: VcpuKey, mut slice: Slice, settle: Option<fn(&mut Slice, &Slice)>) {
         let counted = self.vcpus.entry(key).or_default();
@@ -53,6 +48,14 @@ impl Tally {
     /// Takes over the last copy of the counters of a process's other threads.
     pub fn absorb_crowd(&mut self, tgid: u32, slice: Slice) {
         self.crowds.entry(tgid).or_default().now = slice;
+    }
+
+    /// Begins the run: what was counted so far is not part of it.
+    pub fn begin_run(&mut self) {
+        self.next_interval();
+        for counted in self.vcpus.values_mut().chain(self.crowds.values_mut()) {
+            counted.first.clone_from(&counted.now);
+        }
     }
 
     /// Begins the next interval.
@@ -104,6 +107,23 @@ mod tests {
     }
 
     #[test]
+    fn what_came_before_the_run_is_not_in_it() {
+        let mut tally = Tally::default();
+        let key = (1, 5);
+        tally.absorb(key, slice(7), None);
+        tally.absorb_crowd(9, slice(3));
+        tally.begin_run();
+        assert!(tally.of(key, Scope::Run).is_empty() && tally.of(key, Scope::Interval).is_empty());
+        tally.absorb(key, slice(18), None);
+        tally.absorb_crowd(9, slice(5));
+        assert_eq!(count(&tally.of(key, Scope::Run)), 11);
+        let crowds: Vec<_> = tally.crowds(Scope::Run).map(|(tgid, slice)| (tgid, count(&slice))).collect();
+        assert_eq!(crowds, [(9, 2)]);
+        tally.fold(key);
+        assert_eq!(count(tally.folded()), 11);
+    }
+
+    #[test]
     fn intervals_make_up_the_run_and_an_idle_one_shows_nothing() {
         let mut tally = Tally::default();
         let key = (1, 5);
@@ -124,7 +144,8 @@ mod tests {
     fn what_was_before_the_run_is_in_no_interval_and_not_in_the_run() {
         let mut tally = Tally::default();
         let key = (1, 5);
-        tally.begin(key, slice(7));
+        tally.absorb(key, slice(7), None);
+        tally.begin_run();
         assert!(tally.of(key, Scope::Run).is_empty() && tally.of(key, Scope::Interval).is_empty());
         tally.absorb(key, slice(18), None);
         assert_eq!((count(&tally.of(key, Scope::Interval)), count(&tally.of(key, Scope::Run))), (11, 11));

@@ -20,6 +20,7 @@ use witness::{Bounds, Reading, Vms, Witness, between};
 
 use crate::{
     bpf::{
+        hook::Hook,
         rows::Slice,
         snapshot::{Head, Snapshot, read_hist},
         tracer::{Settings, Source, Tracer, TracerError},
@@ -33,7 +34,7 @@ use crate::{
             report::{Body, Order, Scope, body},
             rows::Code,
         },
-        halt,
+        halt, irq,
         noun::{Aids, NO_AIDS, Noun},
         tally::Tally,
     },
@@ -137,13 +138,6 @@ impl Session {
         let zero = Ok(witness.begin(info.cpus_online));
         let mut snapshot = Snapshot::default();
         tracer.read(&mut snapshot);
-        let mut tally = Tally::default();
-        if settings.mode & mode::LEDGER != 0 {
-            // Of vCPUs that run already the programs have seen something while they were being attached.
-            for head in &snapshot.vcpus {
-                tally.begin((head.slot, head.since), tracer.slice(head.slot));
-            }
-        }
         let posts = posted(noun, &root);
         let mark = |bounds: Result<Bounds, String>| Mark {
             interval_bounds: bounds.clone(),
@@ -152,10 +146,14 @@ impl Session {
             trouble: [0; 3],
             posted: posts,
         };
-        Ok(Self {
+        let mut session = Self {
             noun,
             aids: None,
+<<<<<<< HEAD
             tally,
+=======
+            tally: Tally::default(),
+>>>>>>> main
             collection: Collection::new(snapshot.time_ns),
             began_ns: snapshot.time_ns,
             tracer,
@@ -176,7 +174,26 @@ impl Session {
             unlisted: 0,
             cost: Cost::new(),
             tsc_offsets,
-        })
+        };
+        session.begin_together()?;
+        Ok(session)
+    }
+
+    /// Where several events are counted, begins the run when all of them are: programs are attached one after the other, and
+    /// what the first ones counted before the last was there is nothing to put beside its numbers.
+    fn begin_together(&mut self) -> Result<(), TracerError> {
+        let events = self.noun.hooks.iter().filter(|hook| matches!(hook, Hook::Event(_))).count();
+        let exits = self.noun.hooks.contains(&Hook::KvmExit) && self.noun.mode & mode::LEDGER == 0;
+        if self.noun.build.is_none() || exits || events < 2 {
+            return Ok(());
+        }
+        self.tracer.read(&mut self.snapshot);
+        self.admit()?;
+        self.absorb(false)?;
+        self.tally.begin_run();
+        self.collection.next_interval();
+        self.began_ns = self.collection.began_ns;
+        Ok(())
     }
 
     /// Reads the numbers with what the user gave for that.
@@ -522,9 +539,13 @@ impl Session {
     }
 }
 
-/// Posted interrupts so far, if the drill-down is of halts, which they end.
+/// Posted interrupts so far, if the drill-down is of interrupts, or of halts, which they end.
 fn posted(noun: &'static Noun, root: &host::SysRoot) -> Option<host::Posted> {
-    std::ptr::eq(noun, &halt::NOUN).then(|| host::Posted::read(root)).flatten()
+    [&halt::NOUN, &irq::NOUN]
+        .into_iter()
+        .any(|of| std::ptr::eq(noun, of))
+        .then(|| host::Posted::read(root))
+        .flatten()
 }
 
 /// The process as a person here would name it.
