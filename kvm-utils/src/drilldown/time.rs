@@ -118,9 +118,6 @@ mod tests {
     fn rows_of(slice: &Slice, vcpu: Option<u32>) -> Vec<Row> {
         let events = TIME.build.unwrap().events(slice);
         let interval = Duration::from_secs(1);
-<<<<<<< HEAD
-        rows(&Numbers { slice, events, interval, wall_ns: 1, isa: None, vcpus: &[0, 1], vcpu, aids: &NO_AIDS })
-=======
         rows(&Numbers {
             slice,
             events,
@@ -129,9 +126,8 @@ mod tests {
             isa: None,
             vcpus: &[0, 1],
             vcpu,
-            aids: &crate::drilldown::noun::NO_AIDS,
+            aids: &NO_AIDS,
         })
->>>>>>> main
     }
 
     fn cell<'a>(row: &'a Row, id: &str) -> &'a Cell {

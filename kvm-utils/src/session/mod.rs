@@ -149,11 +149,7 @@ impl Session {
         let mut session = Self {
             noun,
             aids: None,
-<<<<<<< HEAD
-            tally,
-=======
             tally: Tally::default(),
->>>>>>> main
             collection: Collection::new(snapshot.time_ns),
             began_ns: snapshot.time_ns,
             tracer,
