@@ -90,7 +90,12 @@ globals! {
     HV_HYPERCALL_FIELDS: u64 = 0;
     /// Classic kvm_xen_hypercall: descriptor of nr.
     XEN_HYPERCALL_FIELDS: u64 = 0;
-    /// Classic kvm_userspace_exit: descriptors of reason, errno.
+    /// Classic kvm_exit, for the noun rip: descriptors of exit_reason, guest_rip, isa, vcpu_id.
+    EXIT_RIP_FIELDS: u64 = 0;
+    /// Classic kvm_page_fault: descriptors of fault_address, error_code.
+    PAGE_FAULT_FIELDS: u64 = 0;
+    /// Classic kvm_mmio, for the noun fault: descriptors of type, gpa.
+    FAULT_MMIO_FIELDS: u64 = 0;
     /// Classic kvm_vcpu_wakeup: descriptors of ns, waited, valid.
     VCPU_WAKEUP_FIELDS: u64 = 0;
     /// Classic kvm_halt_poll_ns: descriptors of grow, new, old.

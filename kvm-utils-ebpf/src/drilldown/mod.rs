@@ -3,9 +3,11 @@
 pub mod cpuid;
 pub mod derived;
 pub mod exits;
+pub mod fault;
 pub mod halt;
 pub mod hypercall;
 pub mod io;
 pub mod irq;
 pub mod msr;
+pub mod rip;
 pub mod time;

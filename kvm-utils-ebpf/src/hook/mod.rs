@@ -5,16 +5,19 @@
 #![allow(clippy::needless_pass_by_value)]
 
 pub mod event;
+mod fault_mmio;
 mod irq;
 mod kvm_cpuid;
 mod kvm_entry;
 mod kvm_exit;
+mod kvm_exit_rip;
 mod kvm_fast_mmio;
 mod kvm_halt_poll;
 mod kvm_hv_hypercall;
 mod kvm_hypercall;
 mod kvm_mmio;
 mod kvm_msr;
+mod kvm_page_fault;
 mod kvm_pio;
 mod kvm_userspace_exit;
 mod kvm_vcpu_wakeup;

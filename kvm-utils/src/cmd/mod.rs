@@ -4,6 +4,7 @@ pub mod caps;
 pub mod cpuid;
 mod derived;
 pub mod exits;
+pub mod fault;
 pub mod halt;
 pub mod hypercall;
 pub mod io;
@@ -11,6 +12,7 @@ pub mod irq;
 pub mod msr;
 pub mod options;
 mod printer;
+pub mod rip;
 pub mod selftest;
 mod silence;
 pub mod time;
@@ -49,6 +51,8 @@ enum Command {
     Io(io::Args),
     Cpuid(cpuid::Args),
     Hypercall(hypercall::Args),
+    Fault(fault::Args),
+    Rip(rip::Args),
     Time(time::Args),
     Halt(halt::Args),
     Irq(irq::Args),
@@ -69,6 +73,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Io(args) => io::run(args),
         Command::Cpuid(args) => cpuid::run(args),
         Command::Hypercall(args) => hypercall::run(args),
+        Command::Fault(args) => fault::run(args),
+        Command::Rip(args) => rip::run(args),
         Command::Time(args) => time::run(args),
         Command::Halt(args) => halt::run(args),
         Command::Irq(args) => irq::run(args),

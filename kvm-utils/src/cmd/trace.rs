@@ -45,6 +45,11 @@ const MOST_VCPUS: u32 = 4096;
 /// Drill-downs may have thousands of rows; a table shows so many of them unless `--top` says otherwise.
 const TABLE_ROWS: u32 = 30;
 
+/// Rows in the tables of all vCPUs, 64 bytes each: with more vCPUs each gets a smaller table of its own, and shares one.
+const MOST_ROWS: u32 = 1 << 20;
+/// A vCPU's own table is not made smaller than two to the power of this.
+const LEAST_ROW_BITS: u32 = 8;
+
 /// What to trace and how, beyond what all drill-downs share.
 pub struct Plan<'a> {
     /// The drill-down.
@@ -100,6 +105,9 @@ async fn trace(
         vcpu_ids: common.vcpus.clone(),
         ..base_settings(plan.noun, plan.source)?
     };
+    while settings.row_bits > LEAST_ROW_BITS && (settings.max_vcpus + 1) << settings.row_bits > MOST_ROWS {
+        settings.row_bits -= 1;
+    }
     let select = target.select;
     let incomparable = if plan.noun.build.is_some() {
         Some("it is of exits only".to_owned())

@@ -9,7 +9,7 @@ use super::{
         report::{Order, Scope},
         rows::Code,
     },
-    noun::{Build, Noun, Numbers},
+    noun::{Aids, Build, Noun, Numbers},
     tally::Tally,
 };
 use crate::{
@@ -70,6 +70,8 @@ pub struct Parts<'a> {
     pub isa: Option<Isa>,
     /// Which rows, in which order.
     pub order: &'a Order,
+    /// What the user gave for reading the numbers.
+    pub aids: &'a Aids,
     /// For whom a process (in the initial pid namespace) works.
     pub owner: &'a dyn Fn(u32) -> Owner,
     /// Puts what only the VMM knows into the rows of the VM in this process, as seen from here.
@@ -153,7 +155,7 @@ fn visible(group: &VmGroup) -> u32 {
 }
 
 fn numbers<'a>(
-    parts: &Parts<'_>,
+    parts: &Parts<'a>,
     build: Build,
     slice: &'a Slice,
     wall_ns: u64,
@@ -161,7 +163,16 @@ fn numbers<'a>(
     vcpu: Option<u32>,
 ) -> Numbers<'a> {
     let events = build.events(slice);
-    Numbers { slice, events, interval: parts.interval, wall_ns, isa: parts.isa, vcpus, vcpu }
+    Numbers {
+        slice,
+        events,
+        interval: parts.interval,
+        wall_ns,
+        isa: parts.isa,
+        vcpus,
+        vcpu,
+        aids: parts.aids,
+    }
 }
 
 /// The rows that are wanted, of one process's VM or of several, and how many are not.

@@ -8,6 +8,7 @@ use kvm_utils_common::{
 use super::noun::{Build, Noun, Numbers, column};
 use crate::{
     bpf::{event, hook::Hook},
+    decode,
     model::{Cell, Column, Row, Unit},
 };
 
@@ -59,7 +60,7 @@ fn row(numbers: &Numbers<'_>, key: RowKey, count: u64) -> Row {
         _ => "none",
     };
     let subleaf = if has_no_subleaf(leaf) { Cell::Unknown } else { Cell::Text(format!("{subleaf:#x}")) };
-    let name = name(leaf).map_or(Cell::Unknown, text);
+    let name = decode::cpuid::leaf(leaf).map_or(Cell::Unknown, text);
     cells(numbers, [name, Cell::Text(format!("{leaf:#x}")), subleaf, text(answer)], count)
 }
 
@@ -67,10 +68,6 @@ fn cells(numbers: &Numbers<'_>, [name, leaf, subleaf, answer]: [Cell; 4], count:
     let cells =
         vec![name, leaf, subleaf, answer, Cell::Number(count), numbers.rate(count), numbers.share(count)];
     Row { cells, waiting: false, detail: None }
-}
-
-fn name(_leaf: u32) -> Option<&'static str> {
-    None
 }
 
 #[cfg(test)]
@@ -101,6 +98,7 @@ mod tests {
             isa: None,
             vcpus: &[0],
             vcpu: None,
+            aids: &crate::drilldown::noun::NO_AIDS,
         });
         let shown = |at: usize| {
             let cells = rows[at].cells[1..5].iter();

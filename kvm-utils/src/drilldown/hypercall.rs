@@ -10,6 +10,7 @@ use kvm_utils_common::{
 use super::noun::{Build, Noun, Numbers, column};
 use crate::{
     bpf::{event, hook::Hook},
+    decode::{self, hypercall::Flavour},
     model::{Cell, Column, Row, Unit},
     view::units,
 };
@@ -118,8 +119,14 @@ fn row(numbers: &Numbers<'_>, kind: u8, number: u64, calls: Calls) -> Row {
     }
 }
 
-fn name(_kind: u8, _number: u64) -> Option<&'static str> {
-    None
+fn name(kind: u8, number: u64) -> Option<&'static str> {
+    let flavour = match kind {
+        KIND_KVM => Flavour::Kvm,
+        KIND_HYPERV => Flavour::HyperV,
+        KIND_XEN => Flavour::Xen,
+        _ => return None,
+    };
+    decode::hypercall::name(flavour, number)
 }
 
 #[cfg(test)]
@@ -160,6 +167,7 @@ mod tests {
             isa: None,
             vcpus: &[0],
             vcpu: Some(0),
+            aids: &crate::drilldown::noun::NO_AIDS,
         });
         let find = |interface: &str| {
             rows.iter().find(|row| row.cells[1] == Cell::Text(interface.to_owned())).unwrap()

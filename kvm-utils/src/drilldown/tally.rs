@@ -12,13 +12,15 @@ struct Counted {
     now: Slice,
     /// When the interval began.
     began: Slice,
+    /// When the run began.
+    first: Slice,
 }
 
 impl Counted {
     fn slice(&self, scope: Scope) -> Slice {
         match scope {
             Scope::Interval => self.now.since(&self.began),
-            Scope::Run => self.now.clone(),
+            Scope::Run => self.now.since(&self.first),
         }
     }
 }
@@ -48,6 +50,14 @@ impl Tally {
         self.crowds.entry(tgid).or_default().now = slice;
     }
 
+    /// Begins the run: what was counted so far is not part of it.
+    pub fn begin_run(&mut self) {
+        self.next_interval();
+        for counted in self.vcpus.values_mut().chain(self.crowds.values_mut()) {
+            counted.first.clone_from(&counted.now);
+        }
+    }
+
     /// Begins the next interval.
     pub fn next_interval(&mut self) {
         for counted in self.vcpus.values_mut().chain(self.crowds.values_mut()) {
@@ -58,7 +68,7 @@ impl Tally {
     /// Forgets a vCPU that ended before the interval began; its numbers stay in the run's.
     pub fn fold(&mut self, key: VcpuKey) {
         if let Some(counted) = self.vcpus.remove(&key) {
-            self.folded.add(&counted.now);
+            self.folded.add(&counted.slice(Scope::Run));
         }
     }
 
@@ -94,6 +104,23 @@ mod tests {
 
     fn count(slice: &Slice) -> u64 {
         slice.rows.values().map(|stats| stats.count).sum()
+    }
+
+    #[test]
+    fn what_came_before_the_run_is_not_in_it() {
+        let mut tally = Tally::default();
+        let key = (1, 5);
+        tally.absorb(key, slice(7), None);
+        tally.absorb_crowd(9, slice(3));
+        tally.begin_run();
+        assert!(tally.of(key, Scope::Run).is_empty() && tally.of(key, Scope::Interval).is_empty());
+        tally.absorb(key, slice(18), None);
+        tally.absorb_crowd(9, slice(5));
+        assert_eq!(count(&tally.of(key, Scope::Run)), 11);
+        let crowds: Vec<_> = tally.crowds(Scope::Run).map(|(tgid, slice)| (tgid, count(&slice))).collect();
+        assert_eq!(crowds, [(9, 2)]);
+        tally.fold(key);
+        assert_eq!(count(tally.folded()), 11);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use witness::{Bounds, Reading, Vms, Witness, between};
 
 use crate::{
     bpf::{
+        hook::Hook,
         rows::Slice,
         snapshot::{Head, Snapshot, read_hist},
         tracer::{Settings, Source, Tracer, TracerError},
@@ -32,8 +33,8 @@ use crate::{
             report::{Body, Order, Scope, body},
             rows::Code,
         },
-        halt,
-        noun::Noun,
+        halt, irq,
+        noun::{Aids, NO_AIDS, Noun},
         tally::Tally,
     },
     host::{self, Identity},
@@ -82,6 +83,7 @@ struct Mark {
 /// A running trace.
 pub struct Session {
     noun: &'static Noun,
+    aids: Option<Aids>,
     tally: Tally,
     tracer: Tracer,
     snapshot: Snapshot,
@@ -145,8 +147,9 @@ impl Session {
             trouble: [0; 3],
             posted: posts,
         };
-        Ok(Self {
+        let mut session = Self {
             noun,
+            aids: None,
             tally: Tally::default(),
             collection: Collection::new(snapshot.time_ns),
             began_ns: snapshot.time_ns,
@@ -169,7 +172,30 @@ impl Session {
             unlisted: 0,
             cost: Cost::new(),
             tsc_offsets,
-        })
+        };
+        session.begin_together()?;
+        Ok(session)
+    }
+
+    /// Where several events are counted, begins the run when all of them are: programs are attached one after the other, and
+    /// what the first ones counted before the last was there is nothing to put beside its numbers.
+    fn begin_together(&mut self) -> Result<(), TracerError> {
+        let events = self.noun.hooks.iter().filter(|hook| matches!(hook, Hook::Event(_))).count();
+        if self.noun.build.is_none() || self.noun.hooks.contains(&Hook::KvmExit) || events < 2 {
+            return Ok(());
+        }
+        self.tracer.read(&mut self.snapshot);
+        self.admit()?;
+        self.absorb(false)?;
+        self.tally.begin_run();
+        self.collection.next_interval();
+        self.began_ns = self.collection.began_ns;
+        Ok(())
+    }
+
+    /// Reads the numbers with what the user gave for that.
+    pub fn set_aids(&mut self, aids: Aids) {
+        self.aids = Some(aids);
     }
 
     /// How exits are learned of.
@@ -470,6 +496,7 @@ impl Session {
                 exits: &exits.by_code,
                 isa,
                 order,
+                aids: self.aids.as_ref().unwrap_or(&NO_AIDS),
                 owner: &|tgid| {
                     let has_vm = |tgid| self.groups.vms.iter().any(|vm| vm.tgid == tgid);
                     self.crowds.owner(tgid, has_vm, !self.filtered)
@@ -555,9 +582,13 @@ impl Session {
     }
 }
 
-/// Posted interrupts so far, if the drill-down is of halts, which they end.
+/// Posted interrupts so far, if the drill-down is of interrupts, or of halts, which they end.
 fn posted(noun: &'static Noun, root: &host::SysRoot) -> Option<host::Posted> {
-    std::ptr::eq(noun, &halt::NOUN).then(|| host::Posted::read(root)).flatten()
+    [&halt::NOUN, &irq::NOUN]
+        .into_iter()
+        .any(|of| std::ptr::eq(noun, of))
+        .then(|| host::Posted::read(root))
+        .flatten()
 }
 
 /// The process as a person here would name it.
