@@ -14,7 +14,10 @@ use std::{
 use cost::Cost;
 use crowds::Crowds;
 use devices::Devices;
-use kvm_utils_common::{config::Trouble, vcpu::STATE_DEAD};
+use kvm_utils_common::{
+    config::{Trouble, mode},
+    vcpu::STATE_DEAD,
+};
 use witness::{Bounds, Reading, Vms, Witness, between};
 
 use crate::{
@@ -181,7 +184,8 @@ impl Session {
     /// what the first ones counted before the last was there is nothing to put beside its numbers.
     fn begin_together(&mut self) -> Result<(), TracerError> {
         let events = self.noun.hooks.iter().filter(|hook| matches!(hook, Hook::Event(_))).count();
-        if self.noun.build.is_none() || self.noun.hooks.contains(&Hook::KvmExit) || events < 2 {
+        let exits = self.noun.hooks.contains(&Hook::KvmExit) && self.noun.mode & mode::LEDGER == 0;
+        if self.noun.build.is_none() || exits || events < 2 {
             return Ok(());
         }
         self.tracer.read(&mut self.snapshot);
