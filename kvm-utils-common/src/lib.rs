@@ -16,5 +16,6 @@ pub mod irq;
 pub mod ledger;
 pub mod msr;
 pub mod numbers;
+pub mod rip;
 pub mod rows;
 pub mod vcpu;

@@ -90,6 +90,8 @@ globals! {
     HV_HYPERCALL_FIELDS: u64 = 0;
     /// Classic kvm_xen_hypercall: descriptor of nr.
     XEN_HYPERCALL_FIELDS: u64 = 0;
+    /// Classic kvm_exit, for the noun rip: descriptors of exit_reason, guest_rip, isa, vcpu_id.
+    EXIT_RIP_FIELDS: u64 = 0;
     /// Classic kvm_page_fault: descriptors of fault_address, error_code.
     PAGE_FAULT_FIELDS: u64 = 0;
     /// Classic kvm_mmio, for the noun fault: descriptors of type, gpa.

@@ -191,7 +191,12 @@ pub fn current() -> Current {
 /// A vCPU known by its `struct kvm_vcpu`.
 #[inline(always)]
 pub fn of(vcpu: u64) -> Current {
-    let who = Who::by_address(vcpu, 0);
+    known(Who::by_address(vcpu, 0))
+}
+
+/// A vCPU that is known, one way or the other.
+#[inline(always)]
+pub fn known(who: Who) -> Current {
     if let Some(record) = cached(who)
         && (globals::MODE.load() & CHECK_TGID == 0 || record.tgid == current_tgid())
     {

@@ -9,4 +9,5 @@ pub mod hypercall;
 pub mod io;
 pub mod irq;
 pub mod msr;
+pub mod rip;
 pub mod time;

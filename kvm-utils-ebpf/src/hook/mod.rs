@@ -10,6 +10,7 @@ mod irq;
 mod kvm_cpuid;
 mod kvm_entry;
 mod kvm_exit;
+mod kvm_exit_rip;
 mod kvm_fast_mmio;
 mod kvm_halt_poll;
 mod kvm_hv_hypercall;

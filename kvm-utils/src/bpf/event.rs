@@ -10,7 +10,7 @@ use super::layout::{EventFormat, FormatError, Slot};
 pub struct Event {
     /// Its name.
     pub name: &'static str,
-    /// The program for the raw tracepoint, and the one for the classic.
+    /// The program for the raw tracepoint (empty where there is none), and the one for the classic.
     pub programs: [&'static str; 2],
     /// The global that tells the classic program where the fields lie.
     pub global: &'static str,
@@ -222,6 +222,16 @@ pub mod irq {
     }
 }
 
+/// Exits, for the noun rip: the classic record whatever the source.
+pub static EXIT_RIP: Event = Event {
+    name: "kvm_exit",
+    programs: ["", "kvm_exit_rip_tp"],
+    global: "EXIT_RIP_FIELDS",
+    fields: &["exit_reason", "guest_rip", "isa", "vcpu_id?"],
+    arguments: &[],
+    optional: false,
+};
+
 /// Nested page faults; newer kernels pass the vCPU first.
 pub static PAGE_FAULT: Event = Event {
     name: "kvm_page_fault",
@@ -243,6 +253,13 @@ pub static FAULT_MMIO: Event = Event {
 };
 
 impl Event {
+    /// Its programs, without the raw one where there is none.
+    #[must_use]
+    pub const fn programs(&self) -> &[&'static str] {
+        let [raw, classic] = &self.programs;
+        if raw.is_empty() { std::slice::from_ref(classic) } else { &self.programs }
+    }
+
     /// The group of the tracepoint; all of KVM's are named after it.
     #[must_use]
     pub fn group(&self) -> &'static str {

@@ -55,6 +55,7 @@ impl Hook {
         Self::Event(&event::HV_HYPERCALL),
         Self::Event(&event::XEN_HYPERCALL),
         Self::Event(&event::PAGE_FAULT),
+        Self::Event(&event::EXIT_RIP),
         Self::Event(&event::FAULT_MMIO),
         Self::Event(&event::VCPU_WAKEUP),
         Self::Event(&event::HALT_POLL),
@@ -88,7 +89,7 @@ impl Hook {
             Self::KvmEntry => &[program::KVM_ENTRY_RAW, program::KVM_ENTRY_TP],
             Self::VcpuDestroy => &[program::VCPU_DESTROY],
             Self::VcpuRun => &[program::VCPU_RUN],
-            Self::Event(event) => &event.programs,
+            Self::Event(event) => event.programs(),
             Self::Function(function) => &function.programs,
         }
     }

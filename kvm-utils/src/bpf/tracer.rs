@@ -203,12 +203,9 @@ impl Tracer {
             attach_destroy(&mut ebpf)?;
         }
         let learns = settings.mode & mode::LEARN_THREADS != 0;
-        if settings.exits || learns {
-            if raw {
-                attach_raw(&mut ebpf, program::KVM_ENTRY_RAW, "kvm_entry")?;
-            } else {
-                attach_tracepoint(&mut ebpf, program::KVM_ENTRY_TP, "kvm", "kvm_entry")?;
-            }
+        let ledger = settings.mode & mode::LEDGER != 0;
+        if (settings.exits || learns) && !ledger {
+            attach_entry(&mut ebpf, raw)?;
         }
         // Events before exits, so that no exit is seen without what it turns out to be.
         before_counting();
@@ -221,6 +218,10 @@ impl Tracer {
         let mut lacks = Vec::new();
         if settings.runs {
             lacks.extend(attach_run(&mut ebpf)?);
+        }
+        if ledger {
+            // A vCPU is first seen at its entry: from then on nothing that it does is to be missed.
+            attach_entry(&mut ebpf, raw)?;
         }
         if settings.exits {
             if raw {
@@ -243,7 +244,7 @@ impl Tracer {
             tsc,
             keys: StdHashMap::new(),
             ledgers: StdHashMap::new(),
-            ledger: settings.mode & mode::LEDGER != 0,
+            ledger,
             lacks,
         })
     }
@@ -700,6 +701,14 @@ fn attach_event(ebpf: &mut Ebpf, event: &'static Event, how: How) -> Result<(), 
     match how {
         How::Raw => attach_raw(ebpf, raw, event.name),
         How::Classic => attach_tracepoint(ebpf, classic, event.group(), event.name),
+    }
+}
+
+fn attach_entry(ebpf: &mut Ebpf, raw: bool) -> Result<(), TracerError> {
+    if raw {
+        attach_raw(ebpf, program::KVM_ENTRY_RAW, "kvm_entry")
+    } else {
+        attach_tracepoint(ebpf, program::KVM_ENTRY_TP, "kvm", "kvm_entry")
     }
 }
 

@@ -12,6 +12,7 @@ pub mod irq;
 pub mod msr;
 pub mod options;
 mod printer;
+pub mod rip;
 pub mod selftest;
 mod silence;
 pub mod time;
@@ -51,6 +52,7 @@ enum Command {
     Cpuid(cpuid::Args),
     Hypercall(hypercall::Args),
     Fault(fault::Args),
+    Rip(rip::Args),
     Time(time::Args),
     Halt(halt::Args),
     Irq(irq::Args),
@@ -72,6 +74,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Cpuid(args) => cpuid::run(args),
         Command::Hypercall(args) => hypercall::run(args),
         Command::Fault(args) => fault::run(args),
+        Command::Rip(args) => rip::run(args),
         Command::Time(args) => time::run(args),
         Command::Halt(args) => halt::run(args),
         Command::Irq(args) => irq::run(args),

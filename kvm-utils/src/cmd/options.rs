@@ -67,7 +67,8 @@ pub struct Common {
     pub max_vcpus: Option<u32>,
 }
 
-const WHAT: &str = "What to trace";
+/// What to trace.
+pub const WHAT: &str = "What to trace";
 const WHEN: &str = "When to report";
 /// How to show it.
 pub const HOW: &str = "How to show it";

@@ -28,6 +28,13 @@ use crate::{bpf::source::SourceChoice, drilldown::time::TIME};
   kvm-utils time                    all VMs, live
   kvm-utils time --vm web-1 -d 10s  ten seconds of one VM
 
+Two vCPUs that share one CPU, each waiting for it as long as it computes:
+
+  VCPU              GUEST    KVM    VMM   POLL   IDLE  STEAL  OTHER  TOTAL
+  0                 39.8%   7.7%  <0.1%  <0.1%  12.9%  39.5%     0%   5.0s
+  1                 39.4%  10.8%  <0.1%  <0.1%  11.0%  38.7%     0%   5.0s
+  all               39.6%   9.3%  <0.1%  <0.1%  12.0%  39.1%     0%    10s
+
 Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
 cannot do it."
 )]

@@ -66,11 +66,28 @@ pub struct Plan<'a> {
 ///
 /// With cause and remedy.
 pub fn run(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(trace(common, plan))
+    run_with(common, plan, |_| ())
 }
 
-async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
+/// As [`run`], with a session prepared by `prepare`.
+///
+/// # Errors
+///
+/// With cause and remedy.
+pub fn run_with(
+    common: &Common,
+    plan: &Plan<'_>,
+    prepare: impl FnOnce(&mut Session),
+) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(trace(common, plan, prepare))
+}
+
+async fn trace(
+    common: &Common,
+    plan: &Plan<'_>,
+    prepare: impl FnOnce(&mut Session),
+) -> anyhow::Result<ExitCode> {
     // Signals first: one that comes while the programs are being attached must not be lost.
     let mut stop = StopSignals::new()?;
     // What was typed is judged before the host is; but without privileges not even that can be judged.
@@ -103,6 +120,7 @@ async fn trace(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
     if target.vms > 0 {
         beside.start();
     }
+    prepare(&mut session);
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
     let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);
 

@@ -14,7 +14,9 @@ pub mod hypercall;
 pub mod msr;
 pub mod page_fault;
 pub mod port;
+pub mod reason_filter;
 mod svm;
+pub mod symbols;
 pub mod user_exit;
 mod vmx;
 

@@ -98,6 +98,7 @@ mod tests {
             isa: None,
             vcpus: &[0],
             vcpu: None,
+            aids: &crate::drilldown::noun::NO_AIDS,
         });
         let shown = |at: usize| {
             let cells = rows[at].cells[1..5].iter();

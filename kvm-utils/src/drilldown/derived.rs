@@ -147,6 +147,7 @@ mod tests {
         let events = NOUN.build.unwrap().events(&slice);
         assert_eq!(events, 227 + 1009 + 3);
         let numbers = Numbers {
+            aids: &crate::drilldown::noun::NO_AIDS,
             slice: &slice,
             events,
             interval: Duration::from_secs(1),

@@ -223,6 +223,7 @@ mod tests {
             isa,
             vcpus: &[0],
             vcpu: Some(0),
+            aids: &crate::drilldown::noun::NO_AIDS,
         };
         let text = |cell: &Cell| match cell {
             Cell::Text(text) => text.clone(),

@@ -149,6 +149,7 @@ mod tests {
         slice.counters[histogram(BLOCKED) + hist::bucket(1000)] = 93;
         let build = NOUN.build.unwrap();
         let numbers = Numbers {
+            aids: &crate::drilldown::noun::NO_AIDS,
             slice: &slice,
             events: build.events(&slice),
             interval: Duration::from_secs(2),

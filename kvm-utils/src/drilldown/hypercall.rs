@@ -167,6 +167,7 @@ mod tests {
             isa: None,
             vcpus: &[0],
             vcpu: Some(0),
+            aids: &crate::drilldown::noun::NO_AIDS,
         });
         let find = |interface: &str| {
             rows.iter().find(|row| row.cells[1] == Cell::Text(interface.to_owned())).unwrap()

@@ -402,6 +402,7 @@ mod tests {
         let slice = Slice { rows: BTreeMap::from([(key, stats)]), other: 3, ..Slice::default() };
         let events = NOUN.build.unwrap().events(&slice);
         let numbers = Numbers {
+            aids: &crate::drilldown::noun::NO_AIDS,
             slice: &slice,
             events,
             interval: Duration::from_secs(2),

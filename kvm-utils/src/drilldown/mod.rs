@@ -12,5 +12,6 @@ pub mod irq;
 pub mod msr;
 pub mod noun;
 pub mod registry;
+pub mod rip;
 pub mod tally;
 pub mod time;

@@ -9,7 +9,7 @@ use crate::{
         hook::Hook,
         rows::{RowStats, Slice},
     },
-    decode::Isa,
+    decode::{Isa, reason_filter::ReasonFilter, symbols::Symbols},
     drilldown::exits::rows::Code,
     model::{Cell, Column, Row},
 };
@@ -76,7 +76,21 @@ pub struct Numbers<'a> {
     pub vcpus: &'a [u32],
     /// The vCPU it is about, if it is about one.
     pub vcpu: Option<u32>,
+    /// What the user gave for reading them.
+    pub aids: &'a Aids,
 }
+
+/// What the user gives for reading the numbers.
+#[derive(Debug)]
+pub struct Aids {
+    /// The guest's functions.
+    pub symbols: Option<Symbols>,
+    /// Only exits for these reasons are shown; empty = any.
+    pub reasons: Vec<ReasonFilter>,
+}
+
+/// Nothing was given.
+pub static NO_AIDS: Aids = Aids { symbols: None, reasons: Vec::new() };
 
 impl Numbers<'_> {
     /// Events per second.

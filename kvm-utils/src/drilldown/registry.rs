@@ -1,6 +1,6 @@
 //! The drill-downs there are. A new one is a line in [`REGISTRY`]; docs/architecture.md shows the other steps.
 
-use super::{cpuid, derived, exits, fault, halt, hypercall, io, irq, msr, noun::Noun, time};
+use super::{cpuid, derived, exits, fault, halt, hypercall, io, irq, msr, noun::Noun, rip, time};
 
 /// Every drill-down.
 pub static REGISTRY: &[&Noun] = &[
@@ -15,6 +15,7 @@ pub static REGISTRY: &[&Noun] = &[
     &cpuid::NOUN,
     &hypercall::NOUN,
     &fault::NOUN,
+    &rip::NOUN,
     &time::TIME,
     &irq::NOUN,
     &halt::NOUN,

@@ -9,11 +9,11 @@ use crate::bpf::rows::Slice;
 
 #[derive(Debug, Default)]
 struct Counted {
+    /// When the run began.
+    first: Slice,
     now: Slice,
     /// When the interval began.
     began: Slice,
-    /// When the run began.
-    first: Slice,
 }
 
 impl Counted {
@@ -138,5 +138,18 @@ mod tests {
         assert_eq!(count(&tally.of(key, Scope::Run)), 18);
         tally.fold(key);
         assert_eq!((count(tally.folded()), count(&tally.of(key, Scope::Run))), (18, 0));
+    }
+
+    #[test]
+    fn what_was_before_the_run_is_in_no_interval_and_not_in_the_run() {
+        let mut tally = Tally::default();
+        let key = (1, 5);
+        tally.absorb(key, slice(7), None);
+        tally.begin_run();
+        assert!(tally.of(key, Scope::Run).is_empty() && tally.of(key, Scope::Interval).is_empty());
+        tally.absorb(key, slice(18), None);
+        assert_eq!((count(&tally.of(key, Scope::Interval)), count(&tally.of(key, Scope::Run))), (11, 11));
+        tally.fold(key);
+        assert_eq!(count(tally.folded()), 11);
     }
 }

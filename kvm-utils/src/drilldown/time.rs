@@ -100,3 +100,84 @@ fn settle(now: &mut Slice, before: &Slice) {
         now.counters[poll] -= moved;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn slice(buckets: [u64; BUCKET_COUNT], exits: u64) -> Slice {
+        let mut slice = Slice { counters: vec![0; TIME.counters], ..Slice::default() };
+        slice.counters[BUCKETS..BUCKETS + BUCKET_COUNT].copy_from_slice(&buckets);
+        slice.counters[EXITS] = exits;
+        slice
+    }
+
+    fn rows_of(slice: &Slice, vcpu: Option<u32>) -> Vec<Row> {
+        let events = TIME.build.unwrap().events(slice);
+        let interval = Duration::from_secs(1);
+        rows(&Numbers {
+            slice,
+            events,
+            interval,
+            wall_ns: 1,
+            isa: None,
+            vcpus: &[0, 1],
+            vcpu,
+            aids: &crate::drilldown::noun::NO_AIDS,
+        })
+    }
+
+    fn cell<'a>(row: &'a Row, id: &str) -> &'a Cell {
+        &row.cells[COLUMNS.iter().position(|column| column.id == id).unwrap()]
+    }
+
+    #[test]
+    fn shares_are_of_all_the_time_there_was() {
+        let slice = slice([500, 100, 50, 25, 300, 20, 5], 1009);
+        let rows = rows_of(&slice, Some(3));
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].cells.len(), COLUMNS.len());
+        assert_eq!(cell(&rows[0], "vcpu"), &Cell::Text("3".to_owned()));
+        assert_eq!(
+            (cell(&rows[0], "wall_ns"), cell(&rows[0], "exits")),
+            (&Cell::Number(1000), &Cell::Number(1009))
+        );
+        let of = |id: &str| {
+            (cell(&rows[0], &format!("{id}_share")).clone(), cell(&rows[0], &format!("{id}_ns")).clone())
+        };
+        for (id, ns) in [
+            ("guest", 500),
+            ("kvm", 100),
+            ("vmm", 50),
+            ("poll", 25),
+            ("idle", 300),
+            ("steal", 20),
+            ("other", 5),
+        ] {
+            assert_eq!(of(id), (Cell::Real(ns as f64 / 1000.0), Cell::Number(ns)), "{id}");
+        }
+        assert_eq!(TIME.build.unwrap().events(&slice), 1009);
+        assert_eq!(cell(&rows_of(&slice, None)[0], "vcpu"), &Cell::Text("all".to_owned()));
+    }
+
+    #[test]
+    fn a_vcpu_that_was_not_there_has_no_row() {
+        assert!(rows_of(&slice([0; BUCKET_COUNT], 0), Some(0)).is_empty());
+    }
+
+    #[test]
+    fn what_was_told_as_kvms_stays_so_and_no_time_is_lost() {
+        // 60 ns of KVM's time turned out to be polling; 40 of them have been told.
+        let before = slice([10, 100, 0, 0, 0, 0, 0], 1);
+        let mut now = slice([10, 60, 0, 60, 500, 0, 0], 2);
+        settle(&mut now, &before);
+        assert_eq!(buckets(&now), [10, 100, 0, 20, 500, 0, 0]);
+        assert!(buckets(&now.since(&before)).iter().sum::<u64>() == 520);
+        // Later it has caught up.
+        let mut later = slice([10, 130, 0, 60, 500, 0, 0], 2);
+        settle(&mut later, &now);
+        assert_eq!(buckets(&later)[1], 130);
+    }
+}

@@ -17,6 +17,7 @@ pub mod pidns;
 pub mod posted;
 pub mod process;
 pub mod qemu;
+pub mod qmp;
 pub mod root;
 pub mod scan;
 pub mod uuid;

@@ -69,7 +69,7 @@ fn guest_of(value: &str) -> Option<String> {
 }
 
 /// Cuts at commas, and makes one comma of two.
-fn split_at_single_commas(value: &str) -> Vec<String> {
+pub(super) fn split_at_single_commas(value: &str) -> Vec<String> {
     let mut items = vec![String::new()];
     let mut chars = value.chars().peekable();
     while let Some(c) = chars.next() {

@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 use kvm_utils::bpf::rows::{RowStats, Slice};
 use kvm_utils::decode::Isa;
 use kvm_utils::drilldown::msr::WRMSR;
-use kvm_utils::drilldown::noun::{Build, Noun, Numbers};
+use kvm_utils::drilldown::noun::{Build, NO_AIDS, Noun, Numbers};
 use kvm_utils::drilldown::registry::REGISTRY;
 use kvm_utils::model::{KvmStat, Proof, Report, Vcpu, Vm, arrange};
 use kvm_utils::view::table::{By, Style, render};
@@ -28,6 +28,7 @@ fn report(noun: &'static Noun, build: Build, slice: &Slice, isa: Option<Isa>) ->
             isa,
             vcpus: &[0],
             vcpu,
+            aids: &NO_AIDS,
         };
         let mut rows = (build.rows)(&numbers);
         arrange(&mut rows, noun.columns, noun.sort, None);

@@ -1,5 +1,12 @@
 //! io says which ports and registers guests access, how often, who answers, and how long that takes.
 
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use kvm_utils::decode::Class;
 use kvm_utils::selftest::{Config, Operation, Phase, Plan};
@@ -17,6 +24,8 @@ tracer_tests! {
     "io-untimed-pages", 60, untimed_pages;
     "io-linux-guest", 300, linux_guest;
     "io-acpi-pm-timer", 300, acpi_pm_timer;
+    "io-names-of-qemu", 300, names_of_qemu;
+    "io-monitor-in-use", 300, monitor_in_use;
 }
 
 /// The interrupt mask of the first 8259, which KVM emulates.
@@ -203,4 +212,66 @@ fn acpi_pm_timer(context: &Context, source: Source) -> Result<()> {
     ensure!(timer["size"] == 4 && timer["mean_ns"].as_u64() > Some(0), "{timer}");
     ensure!(summary.totals().first().is_some_and(|row| row["address"] == "0x608"), "{}", summary.value());
     Ok(())
+}
+
+/// QEMU's options for a monitor at this path.
+fn monitor(path: &std::path::Path) -> [String; 2] {
+    ["-qmp".to_owned(), format!("unix:{},server=on,wait=off", path.display())]
+}
+
+/// The sentence in the notes that says where names come from.
+fn note_of<'a>(summary: &'a Summary, part: &str) -> Result<&'a str> {
+    let notes = summary.value()["notes"].as_array().into_iter().flatten();
+    let found = notes.filter_map(Value::as_str).find(|note| note.contains(part));
+    found.ok_or_else(|| anyhow::anyhow!("no note with {part:?}: {}", summary.value()["notes"]))
+}
+
+/// QEMU's monitor is free: devices are called what QEMU calls them.
+fn names_of_qemu(context: &Context, source: Source) -> Result<()> {
+    let path = socket("free");
+    let tracer = Tracer::start_noun(context, "io", source, &[])?;
+    let [option, value] = monitor(&path);
+    boot(context, "lab-names", &[&option, &value], "work=12")?;
+    let summary = tracer.stop_noun()?;
+    ensure!(!path.exists() || std::fs::remove_file(&path).is_ok(), "{} stays", path.display());
+    note_of(&summary, "devices of lab-names are named by QEMU itself")?;
+    // Linux reads the PM timer when it starts, and the RTC in each turn of its work.
+    ensure!(row(&summary, "0x608", "in")?["device"] == "acpi-tmr", "{}", summary.value());
+    ensure!(row(&summary, "0x71", "in")?["device"] == "rtc", "{}", summary.value());
+    // Registers that are the same everywhere say more.
+    ensure!(row(&summary, "0xfec00010", "read")?["device"] == "IOAPIC window", "{}", summary.value());
+    Ok(())
+}
+
+/// Somebody else uses the monitor: it is left alone, and that is said.
+fn monitor_in_use(context: &Context, source: Source) -> Result<()> {
+    let path = socket("busy");
+    let over = Arc::new(AtomicBool::new(false));
+    let client = thread::spawn({
+        let (path, over) = (path.clone(), Arc::clone(&over));
+        move || {
+            let mut client = None;
+            while !over.load(Ordering::Relaxed) {
+                client = client.or_else(|| UnixStream::connect(&path).ok());
+                thread::sleep(Duration::from_millis(1));
+            }
+            client.is_some()
+        }
+    });
+    let tracer = Tracer::start_noun(context, "io", source, &[])?;
+    let [option, value] = monitor(&path);
+    let booted = boot(context, "lab-busy", &[&option, &value], "work=2");
+    over.store(true, Ordering::Relaxed);
+    let connected = client.join().unwrap_or(false);
+    let summary = tracer.stop_noun()?;
+    booted?;
+    ensure!(connected, "nobody could connect to {}", path.display());
+    let note = note_of(&summary, "well-known device names only, lab-busy")?;
+    ensure!(note.contains("another client has QEMU's monitor"), "{note}");
+    ensure!(row(&summary, "0x608", "in")?["device"] == "ACPI PM timer", "{}", summary.value());
+    Ok(())
+}
+
+fn socket(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("lab-{name}-{}", std::process::id()))
 }

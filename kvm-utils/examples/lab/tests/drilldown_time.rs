@@ -19,6 +19,7 @@ tracer_tests! {
     "time-idle", 60, idle;
     "time-io-bound", 60, io_bound;
     "time-oversubscribed", 60, oversubscribed;
+    "time-runs-already", 60, runs_already;
     "time-vmm-halts", 60, vmm_halts;
     "time-linux-guest", 300, linux_guest;
 }
@@ -232,6 +233,30 @@ fn oversubscribed_from(context: &Context, source: &str) -> Result<()> {
         ensure!(times.steal > times.wall / 3 && times.guest > times.wall / 5, "{times:?}");
     }
     Ok(())
+}
+
+/// What a vCPU did while the programs were being attached is none of the run's.
+fn runs_already(context: &Context, source: Source) -> Result<()> {
+    let work = Work::Same(steps(Operation::SpinQuiet, 1));
+    let plan = Plan {
+        phases: vec![Phase { name: "work".to_owned(), class: Class::Other, work }],
+        skipped: Vec::new(),
+    };
+    let mut session = check::start(&plan, Config::default(), check::options())?;
+    session.begin_phase()?;
+    let tracer = Tracer::start_noun(context, "time", source, &["-i", INTERVAL])?;
+    std::thread::sleep(WORK);
+    let reports = tracer.stop_reports()?;
+    session.stop_spinning(0)?;
+    session.finish_phase()?;
+    let summary = summary(&reports)?;
+    for report in reports.iter().filter(|report| report["vms"][0]["vcpus"][0].is_object()) {
+        let interval = (report["interval_s"].as_f64().context("no interval_s")? * 1e9) as u64;
+        let times = Times::of(&report["vms"][0]["vcpus"][0]["time"][0])?;
+        within("an interval", times.wall, interval, interval, interval / 100 + SPARE)?;
+        ensure!(times.guest > times.wall / 2, "a guest that only computes: {times:?}");
+    }
+    summary.vm_of(std::process::id()).map(|_| ())
 }
 
 /// Without KVM's interrupt controllers a HLT is left to QEMU, whose thread then waits: the guest, here a firmware that has

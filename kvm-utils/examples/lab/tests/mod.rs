@@ -25,6 +25,7 @@ mod drilldown_hypercall;
 mod drilldown_io;
 mod drilldown_irq;
 mod drilldown_msr;
+mod drilldown_rip;
 mod drilldown_time;
 mod guest;
 mod placement;
@@ -55,6 +56,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_cpuid::RAW, drilldown_cpuid::CLASSIC),
         (drilldown_hypercall::RAW, drilldown_hypercall::CLASSIC),
         (drilldown_fault::RAW, drilldown_fault::CLASSIC),
+        (drilldown_rip::RAW, drilldown_rip::CLASSIC),
         (drilldown_time::RAW, drilldown_time::CLASSIC),
         (drilldown_halt::RAW, drilldown_halt::CLASSIC),
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),

@@ -139,6 +139,7 @@ mod tests {
             isa: None,
             vcpus: &[],
             vcpu: None,
+            aids: &crate::drilldown::noun::NO_AIDS,
         };
         let text = |row: &Row, at: usize| match &row.cells[at] {
             Cell::Text(text) => text.clone(),

@@ -286,6 +286,7 @@ mod tests {
             isa: Some(Isa::Svm),
             vcpus: &[0],
             vcpu: Some(0),
+            aids: &crate::drilldown::noun::NO_AIDS,
         }
     }
 
