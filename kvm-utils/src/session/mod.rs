@@ -541,7 +541,10 @@ impl Session {
         };
         notes.extend(self.tracer.lacks().iter().cloned());
         if let (Some(posted), Some(before)) = (now.posted, began.posted) {
-            notes.push(posted.since(&before).sentence());
+            let posted = posted.since(&before);
+            if posted != host::Posted::default() || !std::ptr::eq(self.noun, &irq::NOUN) {
+                notes.push(posted.sentence());
+            }
         }
         if scope == Scope::Run && self.unlisted > 0 {
             notes.push(format!("{} VMs that ended earlier are in the totals only", self.unlisted));
