@@ -19,3 +19,13 @@ for pair in $NOUNS; do
   # Background jobs of a shell without a terminal ignore SIGINT.
   kill -TERM $pid; wait $pid || true
 done
+
+# What the noun time adds to threads that run no vCPU: two wake-ups and two changes of thread per operation, in microseconds.
+pipe() { for _ in 1 2 3; do perf bench sched pipe -T -l 1000 | awk '/usecs\/op/ { print $1 }'; done | sort -n | head -n 1; }
+echo "pipe/none $(pipe)"
+for source in raw tracepoint; do
+  "$KVM_UTILS" time -i 1h --source $source >"$tmp/out" 2>&1 & pid=$!
+  until grep -q attached "$tmp/out"; do kill -0 $pid || { cat "$tmp/out"; exit 1; }; sleep 0.1; done
+  echo "pipe/$source $(pipe)"
+  kill -TERM $pid; wait $pid || true
+done

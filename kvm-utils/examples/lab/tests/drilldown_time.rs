@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use kvm_utils::decode::Class;
-use kvm_utils::selftest::{Config, Operation, Phase, Plan, Session, Step, Work};
+use kvm_utils::selftest::{Config, Operation, Options, Phase, Placement, Plan, Session, Step, Work};
 use serde_json::Value;
 
 use super::tracer_linux::{boot, end, qemu};
@@ -19,6 +19,7 @@ tracer_tests! {
     "time-idle", 180, idle;
     "time-io-bound", 180, io_bound;
     "time-oversubscribed", 180, oversubscribed;
+    "time-one-thread", 180, one_thread;
     "time-runs-already", 180, runs_already;
     "time-vmm-halts", 180, vmm_halts;
     "time-linux-guest", 300, linux_guest;
@@ -254,6 +255,36 @@ fn oversubscribed_from(context: &Context, source: &str) -> Result<()> {
         ensure!(times.steal > times.wall / 3 && times.guest > times.wall / 5, "{times:?}");
     }
     Ok(())
+}
+
+/// One thread runs two vCPUs in turn: its time on a CPU is theirs, each having its own part.
+fn one_thread(context: &Context, source: Source) -> Result<()> {
+    patiently(|| one_thread_once(context, source))
+}
+
+fn one_thread_once(context: &Context, source: Source) -> Result<()> {
+    let phase = |count| {
+        let operation = Operation::PortOut { port: 0x1234, value: 1 };
+        Phase::new(format!("{count} writes"), Class::Io, operation, count)
+    };
+    let plan = Plan { phases: vec![phase(11), phase(5003)], skipped: Vec::new() };
+    let options = Options { placement: Placement::OneThread, ..check::options() };
+    let mut session = check::start(&plan, Config { vcpus: 2, ..Config::default() }, options)?;
+    let tid = session.thread_of(0).context("no thread")?;
+    let tracer = Tracer::start_noun(context, "time", source, &["-i", INTERVAL])?;
+    let before = schedstat(tid)?;
+    session.run_phase()?;
+    session.run_phase()?;
+    let reports = tracer.stop_reports()?;
+    let after = schedstat(tid)?;
+    sums_up(&reports)?;
+    let vm = summary(&reports)?.vm_of(std::process::id())?.clone();
+    let rows = vm["vcpus"].as_array().context("no vcpus")?.iter();
+    let times = rows.map(|vcpu| Times::of(&vcpu["time"][0])).collect::<Result<Vec<_>>>()?;
+    eprintln!("  {times:?}, schedstat {before:?} {after:?}");
+    ensure!(times.len() == 2 && times.iter().all(|times| times.other > times.wall / 4), "{times:?}");
+    let on_cpu = times.iter().map(Times::on_cpu).sum();
+    within_share("time on a CPU", on_cpu, after.0 - before.0, times[0].wall)
 }
 
 /// What a vCPU did while the programs were being attached is none of the run's.
