@@ -50,8 +50,18 @@ const TRACERS: [(&str, &str); 5] = [
     ("perf-kvm-record", "perf kvm stat record"),
 ];
 
-/// Drill-downs, each with an operation that it counts (`lab cost --operation`).
-const DRILLDOWNS: [(&str, &str); 3] = [("wrmsr", "wrmsr"), ("msr", "rdmsr"), ("time", "wrmsr")];
+/// Drill-downs with their options after a `+`, each with an operation that it counts (`lab cost --operation`).
+const DRILLDOWNS: [(&str, &str); 9] = [
+    ("wrmsr", "wrmsr"),
+    ("msr", "rdmsr"),
+    ("io", "io-out-kernel"),
+    ("io+--no-time", "io-out-kernel"),
+    ("cpuid", "cpuid"),
+    ("hypercall", "hypercall"),
+    ("irq", "hlt"),
+    ("halt", "hlt"),
+    ("time", "wrmsr"),
+];
 
 /// The tracer that kvm-utils is held against.
 const PERF: Need = Need::new("perf", "linux-perf");
