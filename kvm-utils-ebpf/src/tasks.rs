@@ -7,7 +7,7 @@
 //! and the map say is believed only if they agree.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_get_current_task},
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_task},
     macros::map,
     maps::HashMap,
 };
@@ -74,19 +74,19 @@ fn runs(slot: u32, task: u64) -> bool {
     numbers::of(slot).is_some_and(|numbers| numbers.state[STATE_TASK] == task)
 }
 
-/// The current thread runs the vCPU of record `slot`, whose numbers say that `known` does.
+/// The current thread runs the vCPU of record `slot` since `now`; the numbers say that `known` does.
 #[inline(always)]
-pub fn keep(slot: u32, known: u64) {
+pub fn keep(slot: u32, known: u64, now: u64) {
     let task = current();
     // The line is lost if another CPU cleared it for another thread at the moment at which it was taken.
     // SAFETY: one aligned word.
     if task != known || unsafe { line(task).read_volatile() } == 0 {
-        learn(slot, task);
+        learn(slot, task, now);
     }
 }
 
 #[inline(never)]
-fn learn(slot: u32, task: u64) -> u32 {
+fn learn(slot: u32, task: u64, now: u64) -> u32 {
     // The vCPU that ran here before has to say so again when it comes back.
     // SAFETY: copied at once.
     if let Some(before) = unsafe { TASKS.get(task) }.copied()
@@ -96,8 +96,8 @@ fn learn(slot: u32, task: u64) -> u32 {
     {
         other.state[STATE_TASK] = 0;
         if let Some(mut ledger) = Ledger::change(other) {
-            // SAFETY: a helper without preconditions.
-            ledger.deserted(unsafe { bpf_ktime_get_ns() });
+            // At the moment at which the other one's time begins to be this thread's: no time is both's.
+            ledger.deserted(now);
             ledger.done();
         }
     }

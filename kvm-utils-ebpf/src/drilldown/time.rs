@@ -69,7 +69,7 @@ fn change<const CHECK: bool>(record: &mut VcpuRecord, transition: impl Fn(&mut L
         ledger.done();
     }
     if known == 0 || CHECK {
-        tasks::keep(record.slot, known);
+        tasks::keep(record.slot, known, now);
     }
 }
 

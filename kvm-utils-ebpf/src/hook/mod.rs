@@ -3,6 +3,8 @@
 
 // aya's macros hand a program its context by value.
 #![allow(clippy::needless_pass_by_value)]
+// `event!` casts arguments of several widths, and `u64::from` of a u64 is no better.
+#![allow(clippy::cast_lossless)]
 
 pub mod event;
 mod fault_mmio;

@@ -140,6 +140,16 @@ impl Tracer {
         Summary::parse(text.lines().last().with_context(|| format!("no report; {said}"))?)
     }
 
+    /// The same for a source that shares what keeps its programs from running within each other: classic tracepoints do so
+    /// with all programs and with look-ups in maps, so that a few runs may be skipped, which the report says.
+    pub fn stop_noun_of(self, source: Source) -> Result<Summary> {
+        if source == Source::Raw {
+            return self.stop_noun();
+        }
+        let reports = self.stop_reports()?;
+        Summary::parse_skipped(&reports.last().context("no report")?.to_string())
+    }
+
     /// Ends a drill-down as Ctrl-C does, and expects success. Returns all its reports, the summary last.
     pub fn stop_reports(self) -> Result<Vec<serde_json::Value>> {
         self.signal(Signal::INT)?;

@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let aids = Aids { symbols, reasons: args.reasons.clone() };
     let plan = Plan { noun: &NOUN, sort: &args.sort, source: args.source };
-    trace::run_with(&args.common, &plan, Some(aids))
+    trace::run_with(&args.common, &plan, |session| session.set_aids(aids))
 }
 
 fn read(path: &Path) -> Result<Symbols, Failure> {

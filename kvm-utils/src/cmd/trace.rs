@@ -23,11 +23,7 @@ use crate::{
         source::{self, SourceChoice},
         tracer::{Settings, TracerError},
     },
-    drilldown::{
-        derived,
-        exits::report::Order,
-        noun::{Aids, Noun},
-    },
+    drilldown::{derived, exits::report::Order, noun::Noun},
     error::{CHECK_FAILED, Failure, say},
     host::{Finder, PidNs, Scan, Scanner, Selectors, SysRoot, find::FindError},
     model::{Report, Verdict},
@@ -70,20 +66,28 @@ pub struct Plan<'a> {
 ///
 /// With cause and remedy.
 pub fn run(common: &Common, plan: &Plan<'_>) -> anyhow::Result<ExitCode> {
-    run_with(common, plan, None)
+    run_with(common, plan, |_| ())
 }
 
-/// The same, with what the user gave for reading the numbers.
+/// As [`run`], with a session prepared by `prepare`.
 ///
 /// # Errors
 ///
 /// With cause and remedy.
-pub fn run_with(common: &Common, plan: &Plan<'_>, aids: Option<Aids>) -> anyhow::Result<ExitCode> {
+pub fn run_with(
+    common: &Common,
+    plan: &Plan<'_>,
+    prepare: impl FnOnce(&mut Session),
+) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(trace(common, plan, aids))
+    runtime.block_on(trace(common, plan, prepare))
 }
 
-async fn trace(common: &Common, plan: &Plan<'_>, aids: Option<Aids>) -> anyhow::Result<ExitCode> {
+async fn trace(
+    common: &Common,
+    plan: &Plan<'_>,
+    prepare: impl FnOnce(&mut Session),
+) -> anyhow::Result<ExitCode> {
     // Signals first: one that comes while the programs are being attached must not be lost.
     let mut stop = StopSignals::new()?;
     // What was typed is judged before the host is; but without privileges not even that can be judged.
@@ -116,9 +120,7 @@ async fn trace(common: &Common, plan: &Plan<'_>, aids: Option<Aids>) -> anyhow::
     if target.vms > 0 {
         beside.start();
     }
-    if let Some(aids) = aids {
-        session.set_aids(aids);
-    }
+    prepare(&mut session);
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
     let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);
 

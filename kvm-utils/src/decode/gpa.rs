@@ -87,6 +87,14 @@ pub fn device(address: u64) -> Option<&'static str> {
     })
 }
 
+/// Whether the device at this address is one whose registers are the same everywhere.
+#[must_use]
+pub fn has_registers(address: u64) -> bool {
+    let at = REGIONS.partition_point(|region| region.last < address);
+    let region = REGIONS.get(at).filter(|region| region.first <= address);
+    region.is_some_and(|region| matches!(region.first, LAPIC | IOAPIC | HPET))
+}
+
 /// The device that has this guest-physical address, without its register.
 #[must_use]
 pub fn region_of(address: u64) -> Option<&'static str> {

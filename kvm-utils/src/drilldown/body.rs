@@ -74,6 +74,8 @@ pub struct Parts<'a> {
     pub aids: &'a Aids,
     /// For whom a process (in the initial pid namespace) works.
     pub owner: &'a dyn Fn(u32) -> Owner,
+    /// Puts what only the VMM knows into the rows of the VM in this process, as seen from here.
+    pub complete: &'a dyn Fn(u32, &mut [Row]),
 }
 
 /// Builds the report's body; an empty one for a noun that builds no rows this way.
@@ -120,7 +122,7 @@ pub fn body(parts: &Parts<'_>) -> Body {
     for (pid, name, vmm, within, slice) in rest {
         let numbers = numbers(parts, build, &slice, 0, &[], None);
         let events = numbers.events;
-        let (rows, _) = rows(parts, build, &numbers);
+        let (rows, _) = rows(parts, build, &numbers, None);
         totals.add(&slice);
         out.vms.push(Vm {
             pid,
@@ -139,7 +141,11 @@ pub fn body(parts: &Parts<'_>) -> Body {
     }
     let all = numbers(parts, build, &totals, wall_ns, &[], None);
     out.counted = all.events;
-    (out.totals, out.left_out) = rows(parts, build, &all);
+    let only = match parts.groups.vms.as_slice() {
+        [only] => Some(visible(only)),
+        _ => None,
+    };
+    (out.totals, out.left_out) = rows(parts, build, &all, only);
     out.notes = build.notes.map(|notes| notes(&all, parts.exits)).unwrap_or_default();
     out
 }
@@ -169,9 +175,12 @@ fn numbers<'a>(
     }
 }
 
-/// The rows that are wanted, and how many are not.
-fn rows(parts: &Parts<'_>, build: Build, numbers: &Numbers<'_>) -> (Vec<Row>, usize) {
+/// The rows that are wanted, of one process's VM or of several, and how many are not.
+fn rows(parts: &Parts<'_>, build: Build, numbers: &Numbers<'_>, pid: Option<u32>) -> (Vec<Row>, usize) {
     let mut rows = (build.rows)(numbers);
+    if let Some(pid) = pid {
+        (parts.complete)(pid, &mut rows);
+    }
     let all = rows.len();
     arrange(&mut rows, parts.noun.columns, &parts.order.sort, parts.order.top);
     let left_out = all - rows.len();
@@ -197,7 +206,7 @@ fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) ->
             others: false,
             events: numbers.events,
             running: None,
-            rows: rows(parts, build, &numbers).0,
+            rows: rows(parts, build, &numbers, Some(visible(group))).0,
         });
         wall_ns += wall;
         sum.add(&slice);
@@ -205,7 +214,8 @@ fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) ->
     vcpus.sort_by_key(|vcpu| (vcpu.vcpu, vcpu.tid));
     if let Some(crowd) = crowd {
         let numbers = numbers(parts, build, &crowd, 0, &ids, None);
-        vcpus.push(others(visible(group), numbers.events, rows(parts, build, &numbers).0));
+        let rows = rows(parts, build, &numbers, Some(visible(group))).0;
+        vcpus.push(others(visible(group), numbers.events, rows));
         sum.add(&crowd);
     }
     let numbers = numbers(parts, build, &sum, wall_ns, &ids, None);
@@ -221,7 +231,7 @@ fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) ->
         events: numbers.events,
         busy_share: None,
         waiting_share: None,
-        rows: rows(parts, build, &numbers).0,
+        rows: rows(parts, build, &numbers, Some(visible(group))).0,
         vcpus,
     };
     (vm, sum, wall_ns)

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     bpf::{event, hook::Hook, rows::RowStats},
     decode::{Class, gpa, port},
+    host::qmp::DeviceMap,
     model::{Cell, Column, Row, Unit},
     view::units,
 };
@@ -79,6 +80,11 @@ pub static COLUMNS: [Column; 16] = [
     column("units", "UNITS", Unit::Count, Some(6)),
     column("events", "EVENTS", Unit::Count, None),
 ];
+
+/// Where in [`COLUMNS`] these are.
+const DEVICE: usize = 0;
+const ADDRESS_VALUE: usize = 2;
+const DIR: usize = 3;
 
 fn is_event(key: RowKey) -> bool {
     key.kind() != KIND_MMIO_ASKED
@@ -232,6 +238,29 @@ fn other(numbers: &Numbers<'_>) -> Row {
     Row { cells, waiting: false, detail: None }
 }
 
+/// Calls devices what their VMM calls them. Registers that are the same everywhere keep their names, which say more.
+/// Whether the map has a device for every other row.
+pub fn name_devices(rows: &mut [Row], map: &DeviceMap) -> bool {
+    let mut complete = true;
+    for row in rows {
+        let (Cell::Number(address), Cell::Text(dir)) = (&row.cells[ADDRESS_VALUE], &row.cells[DIR]) else {
+            continue;
+        };
+        let name = if matches!(dir.as_str(), "in" | "out") {
+            u16::try_from(*address).ok().and_then(|port| map.port(port))
+        } else if gpa::has_registers(*address) {
+            continue;
+        } else {
+            map.gpa(*address).map(|(name, _)| name)
+        };
+        match name {
+            Some(name) => row.cells[DEVICE] = Cell::Text(name.to_owned()),
+            None => complete = false,
+        }
+    }
+    complete
+}
+
 /// Accesses to ports and the exits they caused are usually as many; where they are not, that is said.
 fn notes(numbers: &Numbers<'_>, exits: &[(Code, u64)]) -> Vec<String> {
     let of_class = |(code, _): &&(Code, u64)| code.reason().is_some_and(|reason| reason.class() == Class::Io);
@@ -360,6 +389,25 @@ mod tests {
         // An address is no port.
         assert_eq!(named(key(KIND_MMIO_READ, 4, 0x608)), Cell::Unknown);
         assert_eq!(named(key(KIND_PORT_IN, 1, 0xc050)), Cell::Unknown);
+    }
+
+    #[test]
+    fn qemus_own_names_come_first_but_registers_keep_theirs() {
+        let map = DeviceMap::parse(include_str!("../../tests/fixtures/mtree/10.0/pc.txt")).unwrap();
+        let keys =
+            [key(KIND_PORT_IN, 4, 0x608), key(KIND_MMIO_WRITE, 4, 0xfee0_00b0), key(KIND_PORT_OUT, 4, 0xcf8)];
+        let known = slice(&keys.map(|key| (key, plain(1))));
+        let mut rows = rows(&numbers(&known));
+        assert!(name_devices(&mut rows, &map));
+        let names: Vec<_> = rows.iter().map(|row| cell(row, "device").clone()).collect();
+        for name in ["acpi-tmr", "LAPIC EOI", "pci-conf-idx"] {
+            assert!(names.contains(&Cell::Text(name.to_owned())), "{names:?}");
+        }
+        // A serial port that this machine does not have.
+        let slice = slice(&[(key(KIND_PORT_IN, 1, 0x2f9), plain(1))]);
+        let mut rows = super::rows(&numbers(&slice));
+        assert!(!name_devices(&mut rows, &map));
+        assert_eq!(cell(&rows[0], "device"), &Cell::Text("serial COM2".to_owned()));
     }
 
     #[test]

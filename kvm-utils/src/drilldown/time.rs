@@ -106,6 +106,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::drilldown::noun::NO_AIDS;
 
     fn slice(buckets: [u64; BUCKET_COUNT], exits: u64) -> Slice {
         let mut slice = Slice { counters: vec![0; TIME.counters], ..Slice::default() };
@@ -125,7 +126,7 @@ mod tests {
             isa: None,
             vcpus: &[0, 1],
             vcpu,
-            aids: &crate::drilldown::noun::NO_AIDS,
+            aids: &NO_AIDS,
         })
     }
 

@@ -376,6 +376,12 @@ impl Session {
         self.machine.line(gsi)
     }
 
+    /// An eventfd that is rung by each write of the guest to an address without memory: KVM takes it, whatever its size and
+    /// value, and the VMM does not see it.
+    pub fn doorbell_eventfd(&self, address: u64) -> Result<OwnedFd, Error> {
+        self.machine.doorbell(address)
+    }
+
     /// Waits until a vCPU is in its `nth` [`Operation::HaltMessage`] of the phase (the first is 1) and its thread
     /// sleeps. KVM polls before it blocks a vCPU, so this takes a moment.
     pub fn wait_asleep(&self, vcpu: u32, nth: u64) -> Result<(), Error> {

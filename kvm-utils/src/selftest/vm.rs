@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use kvm_bench::protocol::{Control, MAGIC, MESSAGE_VECTOR};
 use kvm_bindings::{
-    CpuId, KVM_IRQ_ROUTING_MSI, KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_RUNNABLE, KvmIrqRouting,
+    CpuId, KVM_IRQ_ROUTING_MSI, KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_RUNNABLE, KvmIrqRouting, kvm_ioeventfd,
     kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1, kvm_irq_routing_msi, kvm_irqfd, kvm_mp_state,
     kvm_msi, kvm_userspace_memory_region,
 };
@@ -37,6 +37,9 @@ impl Default for Config {
 
 /// `_IOW(KVMIO, 0x76, struct kvm_irqfd)`, include/uapi/linux/kvm.h.
 const KVM_IRQFD: libc::Ioctl = 0x4020_ae76;
+
+/// `_IOW(KVMIO, 0x79, struct kvm_ioeventfd)`, include/uapi/linux/kvm.h.
+const KVM_IOEVENTFD: libc::Ioctl = 0x4040_ae79;
 
 /// What all vCPUs share. The guest exists until the last of them and the [`Vm`] are dropped.
 #[derive(Debug)]
@@ -84,13 +87,21 @@ impl Machine {
         self.fd.set_gsi_routing(&routes).map_err(Error::kvm("route interrupt lines"))
     }
 
+    /// An eventfd that is rung by each write to a guest-physical address, of whatever size and value.
+    pub(super) fn doorbell(&self, address: u64) -> Result<OwnedFd, Error> {
+        let eventfd = new_eventfd()?;
+        let doorbell = kvm_ioeventfd { addr: address, fd: eventfd.as_raw_fd(), ..Default::default() };
+        // SAFETY: the kernel reads a structure of this size, which lives as long as the call.
+        if unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_IOEVENTFD, &raw const doorbell) } < 0 {
+            let source = std::io::Error::last_os_error();
+            return Err(Error::Kvm { what: "connect an eventfd with an address", source });
+        }
+        Ok(eventfd)
+    }
+
     /// An eventfd that raises an interrupt line of the VM each time it is written to.
     pub(super) fn line(&self, gsi: u32) -> Result<OwnedFd, Error> {
-        let eventfd = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| Error::Host {
-            what: "make an eventfd",
-            source: errno.into(),
-            remedy: "raise the limit of open files (ulimit -n)",
-        })?;
+        let eventfd = new_eventfd()?;
         let irqfd = kvm_irqfd { fd: eventfd.as_raw_fd() as u32, gsi, ..Default::default() };
         // SAFETY: the kernel reads a structure of this size, which lives as long as the call.
         if unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_IRQFD, &raw const irqfd) } < 0 {
@@ -99,6 +110,14 @@ impl Machine {
         }
         Ok(eventfd)
     }
+}
+
+fn new_eventfd() -> Result<OwnedFd, Error> {
+    eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| Error::Host {
+        what: "make an eventfd",
+        source: errno.into(),
+        remedy: "raise the limit of open files (ulimit -n)",
+    })
 }
 
 /// A virtual machine whose vCPUs have not run yet. It has KVM's own interrupt controllers.

@@ -2,16 +2,18 @@
 
 mod cost;
 mod crowds;
+mod devices;
 mod witness;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use cost::Cost;
 use crowds::Crowds;
+use devices::Devices;
 use kvm_utils_common::{
     config::{Trouble, mode},
     vcpu::STATE_DEAD,
@@ -97,6 +99,8 @@ pub struct Session {
     root: host::SysRoot,
     /// Only some VMs or vCPUs are wanted.
     filtered: bool,
+    /// What devices are called, if that is asked for.
+    devices: Option<Devices>,
     began_ns: u64,
     run_began: Mark,
     interval_began: Mark,
@@ -161,6 +165,7 @@ impl Session {
             proc: proc.clone(),
             root,
             filtered,
+            devices: None,
             run_began: mark(zero.clone()),
             interval_began: mark(zero),
             dropped: HashSet::new(),
@@ -218,6 +223,7 @@ impl Session {
         self.tracer.tick();
         self.tracer.read(&mut self.snapshot);
         self.admit()?;
+        self.meet();
         self.tell_tsc_offsets();
         self.absorb(true)?;
         self.bury()
@@ -337,7 +343,9 @@ impl Session {
     /// If the kernel refuses to change a map.
     pub fn interval(&mut self, order: &Order) -> Result<Report, TracerError> {
         let (mark, readings) = self.copy()?;
+        self.meet();
         let report = self.report(Scope::Interval, &mark, order);
+        self.miss(&report);
         self.next_interval(mark, &readings);
         Ok(report)
     }
@@ -388,7 +396,44 @@ impl Session {
     /// If the kernel refuses to change a map.
     pub fn summary(&mut self, order: &Order) -> Result<Report, TracerError> {
         let (mark, _) = self.copy()?;
-        Ok(self.report(Scope::Run, &mark, order))
+        self.meet();
+        self.settle();
+        let report = self.report(Scope::Run, &mark, order);
+        if self.miss(&report) {
+            self.settle();
+            return Ok(self.report(Scope::Run, &mark, order));
+        }
+        Ok(report)
+    }
+
+    /// From now on devices are called what their VMM calls them, where it can be asked; at the socket `given`, else where
+    /// it listens itself.
+    pub fn ask_for_devices(&mut self, given: Option<PathBuf>) {
+        self.devices = Some(Devices::new(given));
+    }
+
+    /// Asks for the devices of VMs that are new.
+    fn meet(&mut self) {
+        let Some(devices) = &mut self.devices else { return };
+        let any = devices.is_given();
+        let here =
+            self.groups.vms.iter().filter(|vm| {
+                vm.ns_tgid != 0 && (vm.identity.vmm == host::Vmm::Qemu || any) && !vm.has_ended()
+            });
+        devices.meet(here.map(|vm| (vm.ns_tgid, vm.identity.name.as_str())));
+    }
+
+    /// Asks again for the devices of living VMs of whose rows some lacked names. Whether anybody is asked.
+    fn miss(&mut self, report: &Report) -> bool {
+        let Some(devices) = &mut self.devices else { return false };
+        let living = report.vms.iter().filter(|vm| !vm.ended);
+        living.map(|vm| devices.miss(vm.pid)).filter(|asked| *asked).count() > 0
+    }
+
+    fn settle(&mut self) {
+        if let Some(devices) = &mut self.devices {
+            devices.settle();
+        }
     }
 
     /// Copies everything, with KVM's statistic right before and right after.
@@ -460,11 +505,17 @@ impl Session {
                     let has_vm = |tgid| self.groups.vms.iter().any(|vm| vm.tgid == tgid);
                     self.crowds.owner(tgid, has_vm, !self.filtered)
                 },
+                complete: &|pid, rows| {
+                    if let Some(devices) = &self.devices {
+                        devices.name(pid, rows);
+                    }
+                },
             });
             proof.counted = body.counted;
             proof.kvm_stat = KvmStat::NotKept;
             proof.own_cost = self.cost.recent();
             notes.extend(body.notes);
+            notes.extend(self.devices.iter().flat_map(Devices::notes));
             if body.left_out > 0 {
                 let rows = units::counted(body.left_out as u64, "row is", "rows are");
                 notes.push(format!("{rows} not shown; --top N shows the first N"));
@@ -490,7 +541,10 @@ impl Session {
         };
         notes.extend(self.tracer.lacks().iter().cloned());
         if let (Some(posted), Some(before)) = (now.posted, began.posted) {
-            notes.push(posted.since(&before).sentence());
+            let posted = posted.since(&before);
+            if posted != host::Posted::default() || !std::ptr::eq(self.noun, &irq::NOUN) {
+                notes.push(posted.sentence());
+            }
         }
         if scope == Scope::Run && self.unlisted > 0 {
             notes.push(format!("{} VMs that ended earlier are in the totals only", self.unlisted));

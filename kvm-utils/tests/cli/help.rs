@@ -15,8 +15,13 @@ pub const TESTS: &[Test] = &[
     ("help::version", version),
 ];
 
-const COMMANDS: [(&str, &str); 4] =
-    [("help", "--help"), ("exits", "exits --help"), ("caps", "caps --help"), ("selftest", "selftest --help")];
+const COMMANDS: [(&str, &str); 5] = [
+    ("help", "--help"),
+    ("exits", "exits --help"),
+    ("irq", "irq --help"),
+    ("caps", "caps --help"),
+    ("selftest", "selftest --help"),
+];
 
 fn fits() -> Outcome {
     for (name, call) in COMMANDS {

@@ -50,8 +50,18 @@ const TRACERS: [(&str, &str); 5] = [
     ("perf-kvm-record", "perf kvm stat record"),
 ];
 
-/// Drill-downs, each with an operation that it counts (`lab cost --operation`).
-const DRILLDOWNS: [(&str, &str); 2] = [("wrmsr", "wrmsr"), ("msr", "rdmsr")];
+/// Drill-downs with their options after a `+`, each with an operation that it counts (`lab cost --operation`).
+const DRILLDOWNS: [(&str, &str); 9] = [
+    ("wrmsr", "wrmsr"),
+    ("msr", "rdmsr"),
+    ("io", "io-out-kernel"),
+    ("io+--no-time", "io-out-kernel"),
+    ("cpuid", "cpuid"),
+    ("hypercall", "hypercall"),
+    ("irq", "hlt"),
+    ("halt", "hlt"),
+    ("time", "wrmsr"),
+];
 
 /// The tracer that kvm-utils is held against.
 const PERF: Need = Need::new("perf", "linux-perf");
@@ -124,6 +134,7 @@ fn overhead(lab: &Lab, release: &Release, suite: Suite) -> Result<()> {
 
 fn drilldowns(lab: &Lab, release: &Release, suite: Suite) -> Result<()> {
     ui::step("counting the instructions that drill-downs add to one exit; a few minutes");
+    packages::ensure(&[PERF])?;
     let nouns: Vec<String> = DRILLDOWNS.iter().map(|(noun, own)| format!("{noun}:{own}")).collect();
     let env = vec![("NOUNS".to_owned(), nouns.join(" "))];
     let timeout = Duration::from_secs(30 * 60);
@@ -146,6 +157,12 @@ fn drilldowns(lab: &Lab, release: &Release, suite: Suite) -> Result<()> {
             format!("{own} {:+.0}", added(own)?),
             format!("{other} {:+.0}", added(other)?)
         );
+    }
+    let pipe = |name: &str| costs.get(name).copied().with_context(|| format!("{name} is missing"));
+    let none = pipe("pipe/none")?;
+    println!("\nInstructions that time adds to two wake-ups and two changes of thread of others");
+    for (source, what) in [("pipe/raw", "raw tracepoints"), ("pipe/tracepoint", "classic tracepoints")] {
+        println!("{what:35} {:>+8.0}", (pipe(source)? - none) * 1e3 / NS_PER_INSTRUCTION);
     }
     Ok(())
 }

@@ -183,7 +183,7 @@ fn known_numbers(context: &Context, source: Source) -> Result<()> {
     let before = reference.read()?;
     messages(&mut session, MESSAGES, |session| Ok(session.send_message(1)?))?;
     while session.run_phase()?.is_some() {}
-    let summary = tracer.stop_noun()?;
+    let summary = tracer.stop_noun_of(source)?;
     reference.ensure_equals(&before, &summary)?;
 
     let (first, second) = (rows(&summary, Some(0))?, rows(&summary, Some(1))?);
@@ -252,7 +252,7 @@ fn off_the_vcpus(context: &Context, source: Source) -> Result<()> {
         rustix::io::write(&eventfds[1], &1_u64.to_ne_bytes())?;
         Ok(())
     })?;
-    let (summary, own) = (tracer.stop_noun()?, own.stop_noun()?);
+    let (summary, own) = (tracer.stop_noun_of(source)?, own.stop_noun_of(source)?);
     reference.ensure_equals(&before, &summary)?;
 
     for summary in [&summary, &own] {
@@ -300,7 +300,7 @@ fn in_interrupts(context: &Context, source: Source) -> Result<Verdict> {
     let tracer = Tracer::start_noun(context, "irq", source, &[])?;
     let before = reference.read()?;
     messages(&mut session, MESSAGES, |_| reader.read(&eventfds[1]))?;
-    let summary = tracer.stop_noun()?;
+    let summary = tracer.stop_noun_of(source)?;
     reference.ensure_equals(&before, &summary)?;
     let vm = summary.vm_of(0)?;
     ensure!(vm["name"] == "(host interrupts)", "{vm}");
@@ -331,7 +331,7 @@ fn linux_guest(context: &Context, source: Source) -> Result<()> {
         "virtio-rng-pci",
     ];
     let pid = boot(context, "lab-irq", &options, "work=2")?;
-    let summary = tracer.stop_noun()?;
+    let summary = tracer.stop_noun_of(source)?;
     reference.ensure_equals(&before, &summary)?;
 
     let vm = summary.vm_of(pid)?;
@@ -388,7 +388,7 @@ fn vhost(context: &Context, source: Source) -> Result<Verdict> {
         }
         guest.join().unwrap_or_else(|_| bail!("the thread that runs QEMU crashed"))
     })?;
-    let summary = tracer.stop_noun()?;
+    let summary = tracer.stop_noun_of(source)?;
     run("ip", &["link", "del", TAP])?;
     reference.ensure_equals(&before, &summary)?;
     let vm = summary.vm_of(pid)?;

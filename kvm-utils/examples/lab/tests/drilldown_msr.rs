@@ -19,6 +19,7 @@ tracer_tests! {
     "msr-known-numbers", 60, known_numbers;
     "msr-linux-guest", 300, linux_guest;
     "msr-ipi-matrix", 60, ipi_matrix;
+    "msr-timer-storm", 300, timer_storm;
 }
 
 /// Which way writes took, which needs BTF of KVM.
@@ -142,6 +143,27 @@ fn paths(context: &Context) -> Result<Verdict> {
     ensure!(timer == 313 && slow <= timer, "{slow} of {timer}: {}", summary.value());
     eprintln!("  {} of {timer} writes of TSC_DEADLINE took the fast path", timer - slow);
     Ok(Verdict::Ok)
+}
+
+/// Seconds for which the guest arms timers.
+const STORM_S: u64 = 4;
+
+/// A guest that arms a timer anew and anew, as some congestion controls do: TSC_DEADLINE stands out, most deadlines never
+/// come, and it is known how far ahead they were.
+fn timer_storm(context: &Context, source: Source) -> Result<()> {
+    let tracer = Tracer::start_noun(context, "wrmsr", source, &[])?;
+    let counter = EventCounter::new("kvm_msr", &["write == 1 && ecx == 0x6e0"])?;
+    boot(context, "lab-timers", &[], &format!("work=timers work_seconds={STORM_S}"))?;
+    let perf = counter.read()?[1];
+    let summary = tracer.stop_noun()?;
+    let first = summary.totals().first().copied().cloned().unwrap_or_default();
+    eprintln!("  {first}");
+    ensure!(first["msr"] == "IA32_TSC_DEADLINE" && first["count"] == perf, "{first}, perf {perf}");
+    ensure!(first["share"].as_f64() > Some(0.5), "{first}");
+    let number = |column: &str| first[column].as_u64().unwrap_or(0);
+    ensure!(number("rearmed") * 4 > number("armed"), "most deadlines came: {first}");
+    ensure!(number("ahead_p50_ns") > 0, "how far ahead is not known: {first}");
+    Ok(())
 }
 
 /// A Linux guest: what perf counts.

@@ -27,6 +27,12 @@ pub struct VmGroup {
 }
 
 impl VmGroup {
+    /// Whether one of its vCPUs ended, and so the VM.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.until.is_some()
+    }
+
     /// What its process runs in, for the model.
     #[must_use]
     pub fn within(&self) -> Vec<Place> {

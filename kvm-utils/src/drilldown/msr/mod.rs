@@ -250,7 +250,7 @@ impl Deadlines {
         };
         share(self.rearmed, "re-armed before firing");
         share(self.past, "in the past when armed");
-        share(self.unknown, "armed, how far ahead this kernel does not tell");
+        share(self.unknown, "armed nobody knows how far ahead");
         if self.cancelled > 0 {
             parts.push(format!("{} cancelled before firing", units::count(self.cancelled)));
         }
