@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kvm_utils_common::config::mode;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval_at, sleep_until},
@@ -19,6 +20,7 @@ use super::{
 use crate::{
     bpf::{
         caps::{Blocker, obstacle},
+        event,
         hook::{Function, Hook},
         source::{self, SourceChoice},
         tracer::{Settings, TracerError},
@@ -206,6 +208,21 @@ pub(super) fn start(
                  the other may be shown as one",
             );
             settings.destroy_hook = false;
+            begin(settings).map_err(host_error)
+        }
+        // Such a one that only times its events does without times: who accessed what says more.
+        Err(TracerError::NoDestroyHook(_))
+            if plan.source == SourceChoice::Auto && settings.mode & mode::IO_TIMES != 0 =>
+        {
+            tell(
+                plan.noun,
+                "this kernel cannot tell when it destroys a vCPU (no kprobes): no times, and VMs that one process \
+                 starts one after the other may be shown as one",
+            );
+            settings.destroy_hook = false;
+            settings.exits = false;
+            settings.mode &= !(mode::IO_TIMES | mode::LEARN_THREADS);
+            settings.events.retain(|(event, ..)| **event != event::USERSPACE_EXIT);
             begin(settings).map_err(host_error)
         }
         Err(error @ TracerError::NoDestroyHook(_)) if plan.source == SourceChoice::Auto => {
