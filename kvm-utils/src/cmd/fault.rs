@@ -27,6 +27,14 @@ use crate::{
   kvm-utils fault --vm web-1 -d 10s  ten seconds of one VM
   kvm-utils fault --top 1000 -o csv  the thousand pages that fault most
 
+A Linux guest while it boots:
+  PAGE              ACCESS  MEMORY      COUNT       /s  SHARE  DEVICE
+  all               write   MMIO          511       51  38.9%  -
+      3 pages
+  0xfec00000        write   MMIO          465       46  35.4%  IOAPIC select
+  all               read    RAM           335       33  25.5%  -
+      333 pages
+
 Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
 cannot do it.")]
 pub struct Args {

@@ -23,6 +23,10 @@ use crate::{
   kvm-utils hypercall --vm web-1 -d 10s  ten seconds of one VM
   kvm-utils hypercall --by vcpu          each vCPU
 
+A Linux guest with two vCPUs while it boots:
+  HYPERCALL         INTERFACE  NUMBER      COUNT       /s   SHARE
+  KVM_HC_KICK_CPU   kvm        0x5            20      2.0  100.0%
+
 Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
 cannot do it.")]
 pub struct Args {

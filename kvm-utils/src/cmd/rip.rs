@@ -43,6 +43,14 @@ has booted. Its kernel's System.map will do if the guest was started with
 nokaslr; if not, add --symbols-offset: the address of _text in the guest's
 /proc/kallsyms less that in System.map.
 
+A Linux guest while it boots, without symbols:
+  RIP                 REASON      COUNT       /s  SHARE  SPACE   SYMBOL
+  all                 io          2,648      263  22.6%  -       -
+      222 addresses, 44.0 % in user space
+  all                 msr         2,481      247  21.1%  -       -
+      16 addresses, 2.8 % in user space
+  0xffffffffae673914  msr         2,050      204  17.5%  kernel  -
+
 Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
 cannot do it.")]
 pub struct Args {
