@@ -28,7 +28,6 @@ use crate::{
   kvm-utils fault --top 1000 -o csv  the thousand pages that fault most
 
 A Linux guest from its start on, the first rows of kvm-utils fault --summary:
-
   PAGE              ACCESS  MEMORY      COUNT       /s  SHARE  DEVICE
   all               write   MMIO          738       30  49.5%  -
       2 pages

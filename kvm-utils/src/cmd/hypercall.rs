@@ -24,7 +24,6 @@ use crate::{
   kvm-utils hypercall --by vcpu          each vCPU
 
 A Linux guest with Hyper-V's interface, from its start on, of --summary:
-
   HYPERCALL                           INTERFACE  NUMBER      COUNT       /s
   HVCALL_SEND_IPI                     hyper-v    0xb         1,212       48
   HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST   hyper-v    0x3            20      0.8

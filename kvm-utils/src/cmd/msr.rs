@@ -27,6 +27,13 @@ use crate::{
   kvm-utils msr --vm web-1 -d 10s  ten seconds of one VM
   kvm-utils msr --sort faults      what guests ask for that KVM does not have
 
+A Linux guest while it boots:
+  MSR                 INDEX  ACCESS      COUNT       /s  SHARE        #GP
+  IA32_TSC_DEADLINE   0x6e0  write       1,322       94  49.8%          0
+      armed 3.7ms ahead (p50), 2.9s (p99), 6.4 % re-armed before firing
+  x2APIC_ICR          0x830  write         853       61  32.1%          0
+  x2APIC_ESR          0x828  read           10      0.7   0.4%          0
+
 Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
 cannot do it.")]
 pub struct Args {
@@ -45,6 +52,19 @@ pub struct Args {
   kvm-utils wrmsr -p 4711 --by vcpu    each vCPU of the VM in process 4711
   kvm-utils wrmsr --ipi --vm web-1     which vCPU interrupts which
   kvm-utils wrmsr --source kprobe      which took the fast path, and which the VMM made
+
+A guest that arms its timer again and again:
+  MSR                  INDEX  ACCESS      COUNT       /s  SHARE        #GP
+  IA32_TSC_DEADLINE    0x6e0  write      14,474      575  90.6%          0
+      armed 868us ahead (p50), 111ms (p99), 72.7 % re-armed before firing
+  x2APIC_ICR           0x830  write         930       37   5.8%          0
+  x2APIC_EOI           0x80b  write         449       18   2.8%          0
+
+A guest of two vCPUs, with --ipi:
+  FROM              TO  WHAT                   COUNT       /s  SHARE
+  1                 0   fixed vector 0xfb        532       53  50.0%
+  0                 1   fixed vector 0xfb        425       42  39.9%
+  1                 0   fixed vector 0xfd         57      5.7   5.4%
 
 Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
 cannot do it.")]

@@ -44,7 +44,6 @@ nokaslr; if not, add --symbols-offset: the address of _text in the guest's
 /proc/kallsyms less that in System.map.
 
 A Linux guest from its start on, some rows of kvm-utils rip --summary --symbols:
-
   RIP                 REASON         COUNT       /s  SHARE  SYMBOL
   all                 msr            4,989      142  24.5%  -
       11 addresses, <0.1 % in user space
