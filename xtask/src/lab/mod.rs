@@ -121,7 +121,7 @@ impl Default for Request {
             carry: Vec::new(),
             kernel_args: Vec::new(),
             interactive: false,
-            timeout: Duration::from_secs(45 * 60),
+            timeout: Duration::from_secs(25 * 60),
         }
     }
 }

@@ -23,6 +23,11 @@ tracer_tests! {
     "irq-linux-guest", 300, linux_guest;
 }
 
+/// Whether the lab has the modules of these devices: Intel's small one has not.
+pub fn has_devices() -> bool {
+    ["null_blk", "vhost_net", "tun"].iter().all(|module| load(&["-n", module]))
+}
+
 /// Tests that need devices of the host.
 pub const DEVICES_RAW: &[Test] = &[
     Test {
@@ -400,7 +405,9 @@ fn vhost(context: &Context, source: Source) -> Result<Verdict> {
 }
 
 fn load(module: &[&str]) -> bool {
-    Command::new("modprobe").args(module).status().is_ok_and(|status| status.success())
+    let mut modprobe = Command::new("modprobe");
+    let output = modprobe.args(module).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<()> {

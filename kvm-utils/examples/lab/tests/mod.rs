@@ -60,12 +60,14 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_time::RAW, drilldown_time::CLASSIC),
         (drilldown_halt::RAW, drilldown_halt::CLASSIC),
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),
-        (drilldown_irq::DEVICES_RAW, drilldown_irq::DEVICES_CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
         groups.push(placement::TWO_CPUS);
         tracer.push((tracer_migration::RAW, tracer_migration::CLASSIC));
+    }
+    if drilldown_irq::has_devices() {
+        tracer.push((drilldown_irq::DEVICES_RAW, drilldown_irq::DEVICES_CLASSIC));
     }
     let raw = has_module_btf();
     for (with_raw, classic) in tracer {
