@@ -123,8 +123,10 @@ pub fn resolve(choice: SourceChoice, hooks: &[Hook]) -> Result<Resolved, SourceE
     let events: Vec<&'static Event> =
         hooks.iter().filter_map(event).filter(|event| event.group() == "kvm").collect();
     let prototypes: Vec<_> = events.iter().map(|event| (event.name, event.arguments)).collect();
-    // KVM fires these events where it may be preempted. With classic programs preemption is off, and none is lost.
-    let sure = files.as_ref().filter(|files| !may_be_preempted(files).unwrap_or(true));
+    // KVM fires these events where it may be preempted. With classic programs preemption is off, and none is lost. Where
+    // there are no events, as for exits, the kernel's BTF is not parsed again for nothing.
+    let sure =
+        files.as_ref().filter(|files| !prototypes.is_empty() && !may_be_preempted(files).unwrap_or(true));
     let raw = sure.and_then(|files| have_arguments(files, &prototypes).ok());
     for (index, event) in events.into_iter().enumerate() {
         let raw = raw.as_ref().is_some_and(|raw| raw.get(index) == Some(&true));
