@@ -55,6 +55,20 @@ pub struct Head {
     pub cells: (u32, u32),
 }
 
+impl Head {
+    /// Process as a person here would name it: as seen from here, else in the initial pid namespace.
+    #[must_use]
+    pub fn shown_pid(&self) -> u32 {
+        if self.ns_tgid == 0 { self.tgid } else { self.ns_tgid }
+    }
+
+    /// Thread, likewise.
+    #[must_use]
+    pub fn shown_tid(&self) -> u32 {
+        if self.ns_tid == 0 { self.tid } else { self.ns_tid }
+    }
+}
+
 /// Counters of one (vCPU, reason).
 #[derive(Clone, Copy, Debug)]
 pub struct CellCopy {

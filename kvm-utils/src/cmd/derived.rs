@@ -49,7 +49,7 @@ impl Derived {
                 vcpu_ids: of.vcpu_ids.clone(),
                 ..base_settings(plan.noun, plan.source)?
             };
-            start(&plan, &mut settings, &select, Some("it is of exits only"))
+            start(&plan, &mut settings, &select, None)
         };
         match begin() {
             Ok(session) => self.session = Some(session),

@@ -111,13 +111,9 @@ async fn trace(
         settings.row_bits -= 1;
     }
     let select = target.select;
-    let incomparable = if plan.noun.build.is_some() {
-        Some("it is of exits only".to_owned())
-    } else {
-        (!common.vcpus.is_empty())
-            .then(|| "KVM keeps it per VM, and --vcpu counts only some of its vCPUs".to_owned())
-    };
-    let mut session = start(plan, &mut settings, &select, incomparable.as_deref())?;
+    let incomparable =
+        (!common.vcpus.is_empty()).then_some("KVM keeps it per VM, and --vcpu counts only some of its vCPUs");
+    let mut session = start(plan, &mut settings, &select, incomparable)?;
     let mut beside = Derived::new(plan, &settings, &select);
     if target.vms > 0 {
         beside.start();
@@ -199,30 +195,25 @@ pub(super) fn start(
     };
     match begin(settings) {
         // A drill-down that asks for no exits keeps no pending one, which a new vCPU at the same address could inherit.
+        // One that only times its events by exits does without times: who accessed what says more.
         Err(TracerError::NoDestroyHook(_))
-            if plan.source == SourceChoice::Auto && !plan.noun.hooks.contains(&Hook::KvmExit) =>
+            if plan.source == SourceChoice::Auto
+                && (!settings.exits || settings.mode & mode::IO_TIMES != 0) =>
         {
+            let lost = if settings.exits { "no times, and " } else { "" };
             tell(
                 plan.noun,
-                "this kernel cannot tell when it destroys a vCPU (no kprobes): VMs that one process starts one after \
-                 the other may be shown as one",
+                format_args!(
+                    "this kernel cannot tell when it destroys a vCPU (no kprobes): {lost}VMs that one process starts \
+                     one after the other may be shown as one"
+                ),
             );
             settings.destroy_hook = false;
-            begin(settings).map_err(host_error)
-        }
-        // Such a one that only times its events does without times: who accessed what says more.
-        Err(TracerError::NoDestroyHook(_))
-            if plan.source == SourceChoice::Auto && settings.mode & mode::IO_TIMES != 0 =>
-        {
-            tell(
-                plan.noun,
-                "this kernel cannot tell when it destroys a vCPU (no kprobes): no times, and VMs that one process \
-                 starts one after the other may be shown as one",
-            );
-            settings.destroy_hook = false;
-            settings.exits = false;
-            settings.mode &= !(mode::IO_TIMES | mode::LEARN_THREADS);
-            settings.events.retain(|(event, ..)| **event != event::USERSPACE_EXIT);
+            if settings.exits {
+                settings.exits = false;
+                settings.mode &= !(mode::IO_TIMES | mode::LEARN_THREADS);
+                settings.events.retain(|(event, ..)| **event != event::USERSPACE_EXIT);
+            }
             begin(settings).map_err(host_error)
         }
         Err(error @ TracerError::NoDestroyHook(_)) if plan.source == SourceChoice::Auto => {

@@ -115,7 +115,7 @@ pub fn body(parts: &Parts<'_>) -> Body {
     for (tgid, slice) in crowds {
         if let Some(first) = parts.groups.vms.iter().find(|group| group.tgid == tgid) {
             let (name, vmm) = ("(threads shared by VMs)".to_owned(), first.identity.vmm.as_str());
-            rest.push((visible(first), name, vmm, first.within(), slice));
+            rest.push((first.shown_pid(), name, vmm, first.within(), slice));
         }
     }
     rest.extend(strangers.into_iter().map(|(tgid, name, slice)| (tgid, name, "no VM", Vec::new(), slice)));
@@ -142,16 +142,12 @@ pub fn body(parts: &Parts<'_>) -> Body {
     let all = numbers(parts, build, &totals, wall_ns, &[], None);
     out.counted = all.events;
     let only = match parts.groups.vms.as_slice() {
-        [only] => Some(visible(only)),
+        [only] => Some(only.shown_pid()),
         _ => None,
     };
     (out.totals, out.left_out) = rows(parts, build, &all, only);
     out.notes = build.notes.map(|notes| notes(&all, parts.exits)).unwrap_or_default();
     out
-}
-
-fn visible(group: &VmGroup) -> u32 {
-    if group.ns_tgid == 0 { group.tgid } else { group.ns_tgid }
 }
 
 fn numbers<'a>(
@@ -202,11 +198,11 @@ fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) ->
         let numbers = numbers(parts, build, &slice, wall, &ids, id);
         vcpus.push(Vcpu {
             vcpu: id,
-            tid: if state.head.ns_tid == 0 { state.head.tid } else { state.head.ns_tid },
+            tid: state.head.shown_tid(),
             others: false,
             events: numbers.events,
             running: None,
-            rows: rows(parts, build, &numbers, Some(visible(group))).0,
+            rows: rows(parts, build, &numbers, Some(group.shown_pid())).0,
         });
         wall_ns += wall;
         sum.add(&slice);
@@ -214,25 +210,16 @@ fn vm(parts: &Parts<'_>, build: Build, group: &VmGroup, crowd: Option<Slice>) ->
     vcpus.sort_by_key(|vcpu| (vcpu.vcpu, vcpu.tid));
     if let Some(crowd) = crowd {
         let numbers = numbers(parts, build, &crowd, 0, &ids, None);
-        let rows = rows(parts, build, &numbers, Some(visible(group))).0;
-        vcpus.push(others(visible(group), numbers.events, rows));
+        let rows = rows(parts, build, &numbers, Some(group.shown_pid())).0;
+        vcpus.push(others(group.shown_pid(), numbers.events, rows));
         sum.add(&crowd);
     }
     let numbers = numbers(parts, build, &sum, wall_ns, &ids, None);
-    let identity = &group.identity;
     let vm = Vm {
-        pid: visible(group),
-        name: identity.name.clone(),
-        vmm: identity.vmm.as_str().to_owned(),
-        uuid: identity.uuid.clone(),
-        id: identity.id.clone(),
-        within: group.within(),
-        ended,
         events: numbers.events,
-        busy_share: None,
-        waiting_share: None,
-        rows: rows(parts, build, &numbers, Some(visible(group))).0,
+        rows: rows(parts, build, &numbers, Some(group.shown_pid())).0,
         vcpus,
+        ..group.shown(ended)
     };
     (vm, sum, wall_ns)
 }

@@ -119,7 +119,7 @@ pub struct Session {
 
 impl Session {
     /// Loads and attaches the programs for a drill-down. `incomparable` says why KVM's statistic is of other exits than
-    /// ours.
+    /// ours; of other drill-downs than exits it always is.
     ///
     /// # Errors
     ///
@@ -137,6 +137,8 @@ impl Session {
         let info = host::HostInfo::gather(&root);
         let tsc_offsets = (settings.source == Source::Tracepoint && noun.counters > 0)
             .then(|| (host::KvmStat::new(&root, settings.pid_namespace.is_none()), 0));
+        let incomparable =
+            if noun.build.is_some() { Some("it is of exits only".to_owned()) } else { incomparable };
         let mut witness = Witness::new(&root, settings.pid_namespace.is_none(), incomparable);
         let mut tracer = Tracer::start(settings, || _ = witness.begin(info.cpus_online))?;
         let zero = Ok(witness.begin(info.cpus_online));
@@ -255,7 +257,7 @@ impl Session {
                 continue;
             }
             let identity = identities.entry(head.tgid).or_insert_with(|| self.identify(&head));
-            if self.select.wants(visible_pid(&head), identity) {
+            if self.select.wants(head.shown_pid(), identity) {
                 self.groups.join(&head, |_| identity.clone());
                 self.collection.welcome(&head);
             } else {
@@ -486,7 +488,7 @@ impl Session {
             own_cost: self.cost.share(exits.counted, interval),
         };
         let isa = exits.isa.map(Isa::from_raw).or_else(|| host::info::vendor_isa(&self.root));
-        let hints = hints(&exits);
+        let hints = if self.noun.build.is_none() { hints(&exits) } else { Vec::new() };
         let mut notes = Vec::new();
         let (vms, totals) = if self.noun.build.is_some() {
             let body = body::body(&Parts {
@@ -572,7 +574,7 @@ impl Session {
             },
             events: proof.counted,
             proof,
-            hints: if self.noun.build.is_some() { Vec::new() } else { hints },
+            hints,
             notes,
             vms,
             totals,
@@ -596,11 +598,6 @@ fn posted(noun: &'static Noun, root: &host::SysRoot) -> Option<host::Posted> {
         .any(|of| std::ptr::eq(noun, of))
         .then(|| host::Posted::read(root))
         .flatten()
-}
-
-/// The process as a person here would name it.
-fn visible_pid(head: &Head) -> u32 {
-    if head.ns_tgid == 0 { head.tgid } else { head.ns_tgid }
 }
 
 /// What the numbers suggest to look at: a class that makes up a third of the exits, or more.

@@ -5,7 +5,11 @@
 //! after the end of one of the others belongs to a new VM.
 
 use super::collect::VcpuKey;
-use crate::{bpf::snapshot::Head, host::Identity, model::Place};
+use crate::{
+    bpf::snapshot::Head,
+    host::Identity,
+    model::{Place, Vm},
+};
 
 /// A VM, as far as its vCPUs tell.
 #[derive(Clone, Debug)]
@@ -31,6 +35,31 @@ impl VmGroup {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.until.is_some()
+    }
+
+    /// Its process as a person here would name it.
+    #[must_use]
+    pub fn shown_pid(&self) -> u32 {
+        if self.ns_tgid == 0 { self.tgid } else { self.ns_tgid }
+    }
+
+    /// Who it is, for the model, without any numbers.
+    #[must_use]
+    pub fn shown(&self, ended: bool) -> Vm {
+        Vm {
+            pid: self.shown_pid(),
+            name: self.identity.name.clone(),
+            vmm: self.identity.vmm.as_str().to_owned(),
+            uuid: self.identity.uuid.clone(),
+            id: self.identity.id.clone(),
+            within: self.within(),
+            ended,
+            events: 0,
+            busy_share: None,
+            waiting_share: None,
+            rows: Vec::new(),
+            vcpus: Vec::new(),
+        }
     }
 
     /// What its process runs in, for the model.

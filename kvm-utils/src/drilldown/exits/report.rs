@@ -181,20 +181,13 @@ fn vm(
     for (code, stats) in &sums {
         totals.entry(*code).or_default().add(stats);
     }
-    let identity = &group.identity;
     Vm {
-        pid: if group.ns_tgid == 0 { group.tgid } else { group.ns_tgid },
-        name: identity.name.clone(),
-        vmm: identity.vmm.as_str().to_owned(),
-        uuid: identity.uuid.clone(),
-        id: identity.id.clone(),
-        within: group.within(),
-        ended: vcpus.iter().all(|v| v.state.ended),
         events: sums.values().map(|s| s.count).sum(),
         busy_share: share(false),
         waiting_share: share(true),
         rows: rows(&sums, interval, wall_ns, order),
         vcpus: shown,
+        ..group.shown(vcpus.iter().all(|v| v.state.ended))
     }
 }
 
@@ -202,7 +195,7 @@ fn one_vcpu(vcpu: &VcpuNumbers<'_>, interval: Duration, order: &Order) -> Vcpu {
     let head = &vcpu.state.head;
     Vcpu {
         vcpu: (vcpu.id != u32::MAX).then_some(vcpu.id),
-        tid: if head.ns_tid == 0 { head.tid } else { head.ns_tid },
+        tid: head.shown_tid(),
         others: false,
         events: vcpu.by_code.values().map(|s| s.count).sum(),
         running: vcpu.state.pending().map(|(since, cell)| Running {
