@@ -59,6 +59,9 @@ pub struct RunOptions {
 
 #[derive(Debug, Args)]
 pub struct RunAllOptions {
+    /// Only these tests
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
     /// Only tests whose name contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
@@ -91,14 +94,22 @@ pub fn run(options: &RunOptions) -> Outcome {
 }
 
 pub fn run_all(options: &RunAllOptions) -> Outcome {
-    let wanted = |test: &&Test| options.only.as_ref().is_none_or(|text| test.name.contains(text));
+    let wanted = |test: &&Test| {
+        let named = options.names.is_empty() || options.names.iter().any(|name| name == test.name);
+        named && options.only.as_ref().is_none_or(|text| test.name.contains(text))
+    };
     let selected: Vec<_> = tests::all().filter(wanted).collect();
+    if let Some(name) = options.names.iter().find(|name| !selected.iter().any(|test| test.name == **name)) {
+        bail!("there is no test {name:?} to run; `lab list` names them");
+    }
     if selected.is_empty() {
         bail!(
             "no test has {:?} in its name; `lab list` names them",
             options.only.as_deref().unwrap_or_default()
         );
     }
+    let names: Vec<_> = selected.iter().map(|test| test.name).collect();
+    println!("lab-plan {}", names.join(" "));
     let mut ok = true;
     for test in selected {
         ok &= supervise(test, &options.context)?;

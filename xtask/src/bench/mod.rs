@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::lab::packages::{self, Need};
-use crate::lab::{Lab, Output, Request, Suite};
+use crate::lab::{Lab, Limits, Output, Request, Suite};
 use crate::project::Project;
 use crate::release::{self, Release};
 use crate::{process, ui};
@@ -115,8 +115,13 @@ fn script(
 fn overhead(lab: &Lab, release: &Release, suite: Suite) -> Result<()> {
     ui::step("counting the instructions that tracers add to one WRMSR exit; a few minutes");
     packages::ensure(&[PERF])?;
-    let request =
-        Request { suite, icount: true, smp: 1, timeout: Duration::from_secs(30 * 60), ..Request::default() };
+    let request = Request {
+        suite,
+        icount: true,
+        smp: 1,
+        limits: Limits::whole(Duration::from_secs(30 * 60)),
+        ..Request::default()
+    };
     let (kernel, lines) = script(lab, release, include_str!("overhead.sh"), request)?;
     let costs: BTreeMap<String, f64> = lines
         .into_iter()
@@ -137,8 +142,8 @@ fn drilldowns(lab: &Lab, release: &Release, suite: Suite) -> Result<()> {
     packages::ensure(&[PERF])?;
     let nouns: Vec<String> = DRILLDOWNS.iter().map(|(noun, own)| format!("{noun}:{own}")).collect();
     let env = vec![("NOUNS".to_owned(), nouns.join(" "))];
-    let timeout = Duration::from_secs(30 * 60);
-    let request = Request { suite, icount: true, smp: 1, timeout, env, ..Request::default() };
+    let limits = Limits::whole(Duration::from_secs(30 * 60));
+    let request = Request { suite, icount: true, smp: 1, limits, env, ..Request::default() };
     let (kernel, lines) = script(lab, release, include_str!("drilldowns.sh"), request)?;
     let costs: BTreeMap<String, f64> = lines.into_iter().collect();
     println!("\nInstructions that a drill-down adds to an exit and its entry, Linux {kernel}, kvm_amd");

@@ -17,7 +17,6 @@ use super::packages;
 use super::qemu::{self, Qemu};
 use super::{Lab, Outcome, Output, Request, initramfs, script};
 use crate::cleanup::TtyGuard;
-use crate::ui;
 
 /// Memory of the lab when the request does not say, MiB.
 const MEMORY: u32 = 3072;
@@ -48,7 +47,7 @@ pub(crate) fn run(lab: &Lab, request: &Request, output: &mut Output<'_>) -> Resu
         let _tty = TtyGuard::save();
         emulator::interact(qemu)?
     } else {
-        emulator::run(qemu, request.timeout, output)?
+        emulator::run(qemu, request.limits, output)?
     };
     let console = fs::read(run.path().join("console")).unwrap_or_default();
     let verdict = script::verdict(&console);
@@ -56,9 +55,7 @@ pub(crate) fn run(lab: &Lab, request: &Request, output: &mut Output<'_>) -> Resu
         return Ok(Outcome { status: *status, kernel: kernel.version });
     }
     let what = match (end, verdict) {
-        (End::TimedOut, _) => {
-            format!("was killed after {}: the command did not end", ui::elapsed(request.timeout))
-        }
+        (End::Killed(why), _) => why,
         (End::Exited(_), Some(Err(why))) => why,
         (End::Exited(status), _) if status.success() => "died before the command ended".into(),
         (End::Exited(status), _) => {

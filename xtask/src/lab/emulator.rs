@@ -13,14 +13,41 @@ use rustix::process::{Pid, Signal};
 use super::Output;
 use crate::cleanup::Group;
 use crate::process::{name, tie};
+use crate::ui;
 
 /// How an emulator's run ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// It ended by itself.
     Exited(ExitStatus),
-    /// It was killed because the time was up.
-    TimedOut,
+    /// It was killed because a limit was reached, which this says.
+    Killed(String),
+}
+
+/// How long an emulator may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// From its start to its end.
+    pub(crate) whole: Duration,
+    /// From one output to the next: an emulated machine may stand still.
+    pub(crate) silence: Duration,
+}
+
+impl Limits {
+    /// It may say nothing as long as it runs.
+    pub(crate) fn whole(whole: Duration) -> Self {
+        Self { whole, silence: whole }
+    }
+
+    /// How long to wait for the next output, and what to say when none comes.
+    fn next(&self, start: Instant) -> (Duration, String) {
+        let left = self.whole.saturating_sub(start.elapsed());
+        if left <= self.silence {
+            (left, format!("was killed after {}: the command did not end", ui::elapsed(self.whole)))
+        } else {
+            (self.silence, format!("was killed: it printed nothing for {}", ui::elapsed(self.silence)))
+        }
+    }
 }
 
 /// Runs the emulator to its end and hands on what it prints on stdout. It gets a process group of its own,
@@ -28,16 +55,17 @@ pub(crate) enum End {
 ///
 /// # Errors
 /// When it cannot be started or when nobody takes what it prints; it is gone then too.
-pub(crate) fn run(mut command: Command, limit: Duration, output: &mut Output<'_>) -> Result<End> {
+pub(crate) fn run(mut command: Command, limits: Limits, output: &mut Output<'_>) -> Result<End> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
     let mut emulator = Emulator::start(&mut command)?;
     let chunks = emulator.chunks()?;
-    let deadline = Instant::now() + limit;
+    let start = Instant::now();
     let mut lines = Lines::default();
     loop {
-        match chunks.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        let (wait, reason) = limits.next(start);
+        match chunks.recv_timeout(wait) {
             Ok(chunk) => hand_on(&chunk?, &mut lines, output)?,
-            Err(RecvTimeoutError::Timeout) => return Ok(End::TimedOut),
+            Err(RecvTimeoutError::Timeout) => return Ok(End::Killed(reason)),
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
@@ -180,25 +208,27 @@ fn strip_escapes(line: &str) -> String {
 mod tests {
     use super::*;
 
+    const MINUTE: Limits = Limits { whole: Duration::from_secs(60), silence: Duration::from_secs(60) };
+
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         command
     }
 
-    fn collect(script: &str, limit: Duration) -> (Result<End>, Vec<String>) {
+    fn collect(script: &str, limits: Limits) -> (Result<End>, Vec<String>) {
         let mut lines = Vec::new();
         let mut sink = |line: &str| {
             lines.push(line.to_owned());
             Ok(())
         };
-        let end = run(shell(script), limit, &mut Output::Lines(&mut sink));
+        let end = run(shell(script), limits, &mut Output::Lines(&mut sink));
         (end, lines)
     }
 
     #[test]
     fn lines_arrive_whole_and_the_last_needs_no_end() {
-        let (end, lines) = collect("printf 'a\\nb\\r\\n'; printf c; exit 3", Duration::from_secs(60));
+        let (end, lines) = collect("printf 'a\\nb\\r\\n'; printf c; exit 3", MINUTE);
         assert!(matches!(end.unwrap(), End::Exited(status) if status.code() == Some(3)));
         assert_eq!(lines, ["a", "b", "c"]);
     }
@@ -206,8 +236,8 @@ mod tests {
     #[test]
     fn a_hanging_emulator_is_killed_with_its_helpers() {
         let start = Instant::now();
-        let (end, lines) = collect("sleep 61 & echo $!; wait", Duration::from_millis(400));
-        assert_eq!(end.unwrap(), End::TimedOut);
+        let (end, lines) = collect("sleep 61 & echo $!; wait", Limits::whole(Duration::from_millis(400)));
+        assert!(matches!(end.unwrap(), End::Killed(why) if why.contains("did not end")));
         assert!(start.elapsed() < Duration::from_secs(30));
         let helper = std::path::Path::new("/proc").join(&lines[0]).join("cmdline");
         let gone = (0..200).any(|_| {
@@ -218,10 +248,18 @@ mod tests {
     }
 
     #[test]
+    fn an_emulator_that_stands_still_is_killed_and_one_that_speaks_is_not() {
+        let limits = Limits { silence: Duration::from_millis(400), ..MINUTE };
+        let script = "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done; sleep 61";
+        let (end, lines) = collect(script, limits);
+        assert!(matches!(end.unwrap(), End::Killed(why) if why.contains("printed nothing")));
+        assert_eq!(lines.len(), 5);
+    }
+
+    #[test]
     fn a_closed_output_ends_the_run() {
         let mut sink = |_: &str| Err(io::Error::from(io::ErrorKind::BrokenPipe));
-        let end =
-            run(shell("while echo x; do :; done"), Duration::from_secs(60), &mut Output::Lines(&mut sink));
+        let end = run(shell("while echo x; do :; done"), MINUTE, &mut Output::Lines(&mut sink));
         assert!(end.is_err());
     }
 

@@ -100,7 +100,7 @@ pub(crate) fn run(lab: &Lab, request: &Request, output: &mut Output<'_>) -> Resu
         let _tty = TtyGuard::save();
         emulator::interact(command)?
     } else {
-        emulator::run(command, request.timeout, output)?
+        emulator::run(command, request.limits, output)?
     };
     judge(end, request, &kernel, dir)
 }
@@ -183,9 +183,7 @@ fn judge(end: End, request: &Request, kernel: &Kernel, dir: &Path) -> Result<Out
         (End::Exited(_), Some(Ok(status))) => {
             return Ok(Outcome { status, kernel: kernel.version.clone() });
         }
-        (End::TimedOut, _) => {
-            format!("was killed after {}: the command did not end", ui::elapsed(request.timeout))
-        }
+        (End::Killed(why), _) => why,
         (End::Exited(_), Some(Err(why))) => why,
         (End::Exited(status), None) => {
             let log = fs::read_to_string(dir.join("log")).unwrap_or_default();

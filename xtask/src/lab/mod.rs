@@ -36,6 +36,7 @@ use rustix::termios::tcgetwinsize;
 use crate::project::Project;
 use cache::Cache;
 
+pub(crate) use emulator::Limits;
 pub(crate) use kernel::series;
 
 /// Whose virtualization the lab emulates.
@@ -104,8 +105,8 @@ pub(crate) struct Request {
     pub(crate) kernel_args: Vec<String>,
     /// Give the command this process's own terminal.
     pub(crate) interactive: bool,
-    /// When the lab is killed, counted from its start; not in an interactive run.
-    pub(crate) timeout: Duration,
+    /// When the lab is killed; not in an interactive run.
+    pub(crate) limits: Limits,
 }
 
 impl Default for Request {
@@ -121,7 +122,7 @@ impl Default for Request {
             carry: Vec::new(),
             kernel_args: Vec::new(),
             interactive: false,
-            timeout: Duration::from_secs(25 * 60),
+            limits: Limits::whole(Duration::from_secs(25 * 60)),
         }
     }
 }
@@ -283,7 +284,7 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
         carry,
         kernel_args: options.kernel_args,
         interactive: options.shell,
-        timeout: Duration::from_secs(options.timeout),
+        limits: Limits::whole(Duration::from_secs(options.timeout)),
     };
     let outcome = lab.run(&request, &mut output)?;
     let status = u8::try_from(outcome.status).context("the command's exit status is no status")?;

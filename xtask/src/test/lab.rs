@@ -2,17 +2,27 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::tally::Tally;
 use crate::lab::l2::{self, L2};
-use crate::lab::{Lab, Output, Request, Suite, Vendor};
+use crate::lab::{Lab, Limits, Output, Request, Suite, Vendor};
 use crate::project::Project;
 use crate::release::{self, Release};
 
 /// The line the lab program prints when it has come to its end.
 const DONE: &str = "lab-done";
+
+/// How long a lab may run, and how long between two tests: the longest is killed after 5 minutes.
+const LIMITS: Limits = Limits { whole: Duration::from_secs(40 * 60), silence: Duration::from_secs(7 * 60) };
+
+/// More failures than this in one lab are no accident.
+const ACCIDENTS: usize = 12;
+
+/// The tests of a lab that are worth a second try; all of them when none is named.
+pub(super) type Again = Vec<String>;
 
 /// What the tests in all labs need.
 pub(super) struct Tests {
@@ -33,8 +43,8 @@ impl Tests {
     }
 
     /// Boots a lab and counts the tests, each named after the vendor and the kernel's series. A guest that dies is
-    /// a failure beside what it had shown.
-    pub(super) fn run(&self, vendor: Vendor, suite: Suite) -> Tally {
+    /// a failure beside what it had shown. Also tells what to repeat, because an emulated machine may stand still.
+    pub(super) fn run(&self, vendor: Vendor, suite: Suite, tests: &[String]) -> (Tally, Option<Again>) {
         let (kvm_utils, l2) = (&self.release.kvm_utils, &self.l2);
         let mut command: Vec<OsString> = vec![self.release.lab.clone().into(), "run-all".into()];
         for (option, path) in
@@ -45,9 +55,10 @@ impl Tests {
         if let Some(text) = &self.only {
             command.extend(["--only".into(), text.into()]);
         }
+        command.extend(tests.iter().map(OsString::from));
         let mut carry = vec![kvm_utils.clone(), l2.kernel.clone(), l2.initramfs.clone()];
         carry.extend(l2::QEMU.map(PathBuf::from));
-        let request = Request { vendor, suite, command, carry, ..Request::default() };
+        let request = Request { vendor, suite, command, carry, limits: LIMITS, ..Request::default() };
         let mut results = Results::new(vendor, suite);
         let show = |lines: &[String]| lines.iter().for_each(|line| println!("{line}"));
         let outcome = self.lab.run(
@@ -59,15 +70,18 @@ impl Tests {
         );
         // A test that was running when the guest died has not shown its details.
         show(&results.details);
-        results.finish(outcome.map(|outcome| (outcome.kernel, outcome.status)))
+        let again = results.again();
+        (results.finish(outcome.map(|outcome| (outcome.kernel, outcome.status))), again)
     }
 }
 
-/// Reads what the lab program prints: `lab-test NAME ok`, `lab-test NAME FAILED: why`,
+/// Reads what the lab program prints: `lab-plan NAME NAME ...`, then `lab-test NAME ok`, `lab-test NAME FAILED: why`,
 /// `lab-test NAME skipped: why`, and at the end `lab-done`.
 struct Results {
     vendor: Vendor,
     suite: Suite,
+    /// The tests that are to run.
+    plan: Vec<String>,
     tests: Vec<(String, String)>,
     /// What the running test has printed.
     details: Vec<String>,
@@ -76,7 +90,7 @@ struct Results {
 
 impl Results {
     fn new(vendor: Vendor, suite: Suite) -> Self {
-        Self { vendor, suite, tests: Vec::new(), details: Vec::new(), done: false }
+        Self { vendor, suite, plan: Vec::new(), tests: Vec::new(), details: Vec::new(), done: false }
     }
 
     /// Reads one line and returns the lines to show: a test's verdict, after its details if it failed.
@@ -85,6 +99,8 @@ impl Results {
         else {
             if line == DONE {
                 self.done = true;
+            } else if let Some(plan) = line.strip_prefix("lab-plan ") {
+                self.plan = plan.split(' ').map(str::to_owned).collect();
             } else {
                 self.details.push(line.to_owned());
             }
@@ -97,6 +113,21 @@ impl Results {
         }
         shown.push(format!("{}/{} {name} {verdict}", self.vendor, self.suite));
         shown
+    }
+
+    /// What failed and what the lab did not come to.
+    fn again(&self) -> Option<Again> {
+        let verdict =
+            |name: &String| self.tests.iter().find(|(test, _)| test == name).map(|(_, verdict)| verdict);
+        let has_failed = |name: &&String| verdict(name).is_some_and(|verdict| verdict.starts_with("FAILED"));
+        if self.plan.iter().filter(has_failed).count() > ACCIDENTS {
+            return None;
+        }
+        let open = |name: &&String| verdict(name).is_none() || has_failed(name);
+        let again: Again = self.plan.iter().filter(open).cloned().collect();
+        // A lab that did not come to its first test has no plan.
+        let is_complete = self.done && again.is_empty();
+        (!is_complete).then_some(again)
     }
 
     /// Counts; `end` is the lab's kernel and the program's exit status.
@@ -163,6 +194,22 @@ mod tests {
         assert_eq!(results.read("lab-test a ok (0.1 s)"), ["amd/bookworm a ok (0.1 s)"]);
         assert!(results.read("counted 3").is_empty());
         assert_eq!(results.read("lab-test b FAILED: 3"), ["counted 3", "amd/bookworm b FAILED: 3"]);
+    }
+
+    #[test]
+    fn what_failed_or_did_not_run_is_worth_repeating() {
+        let again = |output: &str| results(output).again();
+        let plan = "lab-plan a b c\nlab-test a ok\n";
+        assert_eq!(again(&format!("{plan}lab-test b skipped: x\nlab-test c ok\nlab-done")), None);
+        assert_eq!(
+            again(&format!("{plan}lab-test b FAILED: x\nlab-test c ok\nlab-done")),
+            Some(vec!["b".to_owned()])
+        );
+        assert_eq!(again(plan), Some(vec!["b".to_owned(), "c".to_owned()]));
+        assert_eq!(again("noise"), Some(Vec::new()));
+        let names: Vec<_> = (0..=ACCIDENTS).map(|n| n.to_string()).collect();
+        let failed: String = names.iter().map(|name| format!("lab-test {name} FAILED: x\n")).collect();
+        assert_eq!(again(&format!("lab-plan {}\n{failed}lab-done", names.join(" "))), None);
     }
 
     #[test]

@@ -131,7 +131,10 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
     let mut labs = VecDeque::new();
     for step in steps {
         match step {
-            Step::Host(check) => run.timed(step, || run.check(check, &step.name())),
+            Step::Host(check) => {
+                let tally = run.timed(&run.head(step), &step.about(), || run.check(check, &step.name()));
+                run.count(tally);
+            }
             Step::Lab(vendor, suite) => labs.push_back((vendor, suite)),
         }
     }
@@ -141,7 +144,9 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
     }
     ui::step(format_args!("all steps took {}", ui::elapsed(start.elapsed())));
     let tally = run.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-    for (what, list) in [("skipped", &tally.skipped), ("FAILED", &tally.failed)] {
+    for (what, list) in
+        [("skipped", &tally.skipped), ("passed when repeated", &tally.repeated), ("FAILED", &tally.failed)]
+    {
         for (name, why) in list {
             println!("{what} {name}: {}", short(why));
         }
@@ -162,17 +167,25 @@ struct Run {
 }
 
 impl Run {
-    /// Runs one step and says when it starts and ends.
-    fn timed(&self, step: Step, run: impl FnOnce() -> Tally) {
+    /// What the next step is called.
+    fn head(&self, step: Step) -> String {
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
-        let head = format!("[{number}/{}] {}", self.steps, step.name());
-        ui::step(format_args!("{head}: {}", step.about()));
+        format!("[{number}/{}] {}", self.steps, step.name())
+    }
+
+    /// Runs something and says when it starts and ends.
+    fn timed(&self, head: &str, about: &str, run: impl FnOnce() -> Tally) -> Tally {
+        ui::step(format_args!("{head}: {about}"));
         let start = Instant::now();
         let mut tally = run();
         if self.strict {
             tally = tally.without_skips();
         }
         ui::step(format_args!("{head}: {tally} in {}", ui::elapsed(start.elapsed())));
+        tally
+    }
+
+    fn count(&self, tally: Tally) {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).add(tally);
     }
 
@@ -193,19 +206,35 @@ impl Run {
         }
     }
 
-    /// Runs the labs, `jobs` at a time.
+    /// Runs the labs, `jobs` at a time; then, one lab at a time, what failed. An emulated machine may stand still for
+    /// seconds or for ever, more so beside another: what passes in a fresh one passed, and is named as repeated.
     fn labs(&self, labs: VecDeque<(Vendor, Suite)>, jobs: usize, only: Option<String>) {
         let tests = lab::Tests::prepare(&self.project, only);
         let jobs = jobs.min(labs.len());
         let queue = Mutex::new(labs);
+        let again = Mutex::new(Vec::new());
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let work = || {
             while let Some((vendor, suite)) = next() {
                 let step = Step::Lab(vendor, suite);
-                self.timed(step, || match &tests {
-                    Ok(tests) => tests.run(vendor, suite),
+                let mut open = None;
+                let tally = self.timed(&self.head(step), &step.about(), || match &tests {
+                    Ok(tests) => {
+                        let (tally, failed) = tests.run(vendor, suite, &[]);
+                        open = failed;
+                        tally
+                    }
                     Err(error) => Tally::failed(&step.name(), &format!("{error:#}")),
                 });
+                match open {
+                    Some(open) => {
+                        again
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push((vendor, suite, open, tally));
+                    }
+                    None => self.count(tally),
+                }
             }
         };
         std::thread::scope(|scope| {
@@ -213,6 +242,15 @@ impl Run {
                 scope.spawn(work);
             }
         });
+        let Ok(tests) = &tests else { return };
+        for (vendor, suite, open, tally) in again.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let head = format!("{} again", Step::Lab(vendor, suite).name());
+            let about = match open.as_slice() {
+                [] => "the whole lab".to_owned(),
+                names => names.join(", "),
+            };
+            self.count(tally.after(self.timed(&head, &about, || tests.run(vendor, suite, &open).0)));
+        }
     }
 }
 

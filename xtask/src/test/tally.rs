@@ -12,6 +12,8 @@ pub(super) struct Tally {
     pub(super) failed: Vec<(String, String)>,
     /// Name and reason.
     pub(super) skipped: Vec<(String, String)>,
+    /// Name and cause of what failed once and passed when it was repeated; they are among those that passed.
+    pub(super) repeated: Vec<(String, String)>,
 }
 
 impl Tally {
@@ -52,6 +54,18 @@ impl Tally {
         self.passed += other.passed;
         self.failed.extend(other.failed);
         self.skipped.extend(other.skipped);
+        self.repeated.extend(other.repeated);
+    }
+
+    /// What remains of a run whose failures were repeated with this result. A lab that died is named after its suite, one
+    /// that did not after its kernel: the last part of the names counts.
+    pub(super) fn after(mut self, repeated: Self) -> Self {
+        let last = |name: &str| name.rsplit('/').next().map(str::to_owned);
+        let fails = |name: &String| repeated.failed.iter().any(|(failed, _)| last(failed) == last(name));
+        self.repeated =
+            std::mem::take(&mut self.failed).into_iter().filter(|(name, _)| !fails(name)).collect();
+        self.add(repeated);
+        self
     }
 
     /// Makes a failure of every skip.
@@ -72,6 +86,21 @@ impl fmt::Display for Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_passes_when_repeated_passed_and_is_named() {
+        let fails = |names: &[&str]| {
+            let mut tally = Tally { passed: 3, ..Tally::default() };
+            names.iter().for_each(|name| tally.fail(name, "first"));
+            tally
+        };
+        let mut second = Tally { passed: 1, ..Tally::default() };
+        second.fail("amd/6.1/b", "second");
+        let both = fails(&["amd/bookworm/a", "amd/bookworm/b"]).after(second);
+        assert_eq!(both.to_string(), "4 passed, 1 failed, 0 skipped");
+        assert_eq!(both.repeated, [("amd/bookworm/a".to_owned(), "first".to_owned())]);
+        assert_eq!(both.failed, [("amd/6.1/b".to_owned(), "second".to_owned())]);
+    }
 
     #[test]
     fn skips_become_failures_where_nothing_may_be_skipped() {
