@@ -72,7 +72,8 @@ fn linux_guest(context: &Context, source: Source) -> Result<()> {
         eprintln!("  {name}: counted {ours:?}, perf {counts:?}");
         ensure!(ours == counts[..], "counted {ours:?}, perf {counts:?}");
         ensure!(ours[0] + ours[3] == summary.count(), "{}", summary.value());
-        ensure!(ours[if cpu == HYPERV { 3 } else { 0 }] > 0, "no hypercall: {}", summary.value());
+        // With KVM's interface two vCPUs call only to kick one that waits for a lock: often never.
+        ensure!(cpu != HYPERV || ours[3] > 0, "no hypercall: {}", summary.value());
     }
     Ok(())
 }
