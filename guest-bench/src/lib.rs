@@ -1,6 +1,16 @@
-//! kvm-bench: measures inside a KVM guest what each VM exit costs.
+//! kvm-bench: measures inside a KVM guest what each trip out of it costs.
 //!
-//! So far the crate holds the freestanding guest, [`payload`], and the language it speaks with its VMM, [`protocol`].
+//! - [`shared::ops`] is the one list of operations, for Linux guests ([`ops`]) and for the freestanding [`payload`].
+//! - [`measure`] takes samples, [`stats`] makes figures of them, [`report`] shows them; [`cli`] is the command line.
+//! - [`payload`] and [`protocol`] are the freestanding guest of `kvm-utils selftest` and what it says to its VMM.
 
+pub mod cli;
+pub mod cpu;
+pub mod environment;
+pub mod measure;
+pub mod ops;
 pub mod payload;
 pub mod protocol;
+pub mod report;
+pub mod shared;
+pub mod stats;

@@ -1,0 +1,79 @@
+//! The command line: each noun's options become a list of [`Spec`]s; everything else is common to all.
+
+mod cpuid;
+mod hypercall;
+mod list;
+mod run;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::measure::worker;
+use crate::ops::{self, Spec};
+
+/// Measures what each trip out of a KVM guest costs, in cycles of the time-stamp counter
+#[derive(Debug, Parser)]
+#[command(name = "kvm-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: run::Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything that can be measured here without changing anything
+    All(All),
+    /// CPUID, which KVM always intercepts
+    Cpuid(cpuid::Options),
+    /// A hypercall that KVM does not know
+    Hypercall(hypercall::Options),
+    /// The shortest system call
+    Syscall,
+    /// What can be measured here, and what is missing for the rest
+    List(list::Options),
+    /// Measure one operation, asked by another kvm-bench
+    #[command(hide = true)]
+    Worker,
+}
+
+#[derive(Debug, Args)]
+struct All {
+    /// Only operations of these nouns, or of these names
+    #[arg(value_name = "NOUN")]
+    only: Vec<String>,
+}
+
+impl All {
+    fn specs(&self) -> Result<Vec<Spec>> {
+        let all = ops::usual();
+        if self.only.is_empty() {
+            return Ok(all);
+        }
+        let is_it = |spec: &Spec, name: &String| spec.op == *name || spec.op.split(':').next() == Some(name);
+        if let Some(name) = self.only.iter().find(|name| !all.iter().any(|spec| is_it(spec, name))) {
+            anyhow::bail!("there is no operation {name}; `kvm-bench list` names them");
+        }
+        Ok(all.into_iter().filter(|spec| self.only.iter().any(|name| is_it(spec, name))).collect())
+    }
+}
+
+/// Runs the program. Exit codes: 0 done (also when some operations cannot be measured here), 1 something failed, 2 usage.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Worker => worker::main().map(|()| ExitCode::SUCCESS),
+        Command::List(options) => list::run(&options, &cli.common),
+        Command::All(all) => all.specs().and_then(|specs| run::run(&specs, &cli.common)),
+        Command::Cpuid(options) => run::run(&options.specs(), &cli.common),
+        Command::Hypercall(options) => run::run(&options.specs(), &cli.common),
+        Command::Syscall => run::run(&[Spec::new("syscall")], &cli.common),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("kvm-bench: {error:#}");
+        ExitCode::from(2)
+    })
+}

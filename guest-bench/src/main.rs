@@ -1,0 +1,7 @@
+//! `kvm-bench`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kvm_bench::cli::main()
+}

@@ -1,0 +1,192 @@
+//! The process that measures one operation: `kvm-bench worker`. It speaks JSON lines on its standard input and output.
+
+use std::io::{self, BufRead, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use serde::{Deserialize, Serialize};
+
+use super::disturbance::{Disturbances, judge};
+use super::overhead::{self, Overhead};
+use super::round::Round;
+use crate::cpu;
+use crate::ops::{self, Place, Refusal, Spec, Target};
+use crate::shared::bracket::Sample;
+use crate::shared::ops::Pace;
+
+/// What a worker is to do; its first line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// The operation.
+    pub spec: Spec,
+    /// Where to do it.
+    pub cpu: usize,
+}
+
+/// Asks for one round; each further line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Samples to take.
+    pub samples: u64,
+    /// When to stop in any case, milliseconds.
+    pub limit_ms: u64,
+}
+
+/// A worker's answer to each line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It is prepared and warm.
+    Ready(Ready),
+    /// One round.
+    Round(Round),
+    /// It cannot be measured here.
+    Refused(Refusal),
+    /// It went wrong.
+    Failed(String),
+}
+
+/// How its samples are to be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// What the empty bracket costs, TSC cycles: in each sample.
+    pub overhead: u64,
+    /// In which steps the counter moves, TSC cycles.
+    pub quantum: u64,
+    /// How many operations a sample holds.
+    pub repeat: u32,
+}
+
+/// Samples between two looks at what may have disturbed them.
+const CHUNK: usize = 1000;
+/// How long a chunk may take; the first samples tell how many fit.
+const CHUNK_TIME: Duration = Duration::from_millis(10);
+/// Warm-up: so many operations or so long, whichever is more.
+const WARM_UP: (usize, Duration) = (1000, Duration::from_millis(50));
+/// An operation that takes fewer steps of the counter than this is repeated inside the bracket.
+const STEPS: u64 = 20;
+/// At most so often.
+const REPEAT_MAX: u64 = 64;
+
+/// Runs the worker.
+///
+/// # Errors
+/// When nobody speaks to it as expected.
+pub fn main() -> Result<()> {
+    // The supervisor gets Ctrl-C and decides; without it there is nothing to do.
+    // SAFETY: ignoring a signal changes nothing else.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let mut lines = io::stdin().lock().lines();
+    let task: Task = serde_json::from_str(&lines.next().context("no task")??)?;
+    let mut worker = match Worker::open(&task) {
+        Ok(worker) => worker,
+        Err(refusal) => return say(&Answer::Refused(refusal)),
+    };
+    say(&Answer::Ready(worker.ready))?;
+    for line in lines {
+        match worker.round(serde_json::from_str(&line?)?) {
+            Ok(round) => say(&Answer::Round(round))?,
+            Err(failure) => return say(&Answer::Failed(failure.to_string())),
+        }
+    }
+    Ok(())
+}
+
+fn say(answer: &Answer) -> Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, answer)?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
+
+struct Worker {
+    target: Box<dyn Target>,
+    cpu: usize,
+    ready: Ready,
+    chunk: usize,
+}
+
+impl Worker {
+    fn open(task: &Task) -> Result<Self, Refusal> {
+        let place = Place { cpu: task.cpu };
+        cpu::pin(task.cpu).map_err(|error| {
+            Refusal::new(
+                format!("cannot run on CPU {}: {error}", task.cpu),
+                "choose an online CPU of the cpuset with --cpu",
+            )
+        })?;
+        let op = ops::find(&task.spec)?;
+        let target = ops::open(&task.spec, place)?;
+        let Overhead { cycles, quantum } = overhead::measure();
+        let ready = Ready { overhead: if op.name == "null" { 0 } else { cycles }, quantum, repeat: 1 };
+        let mut worker = Self { target, cpu: task.cpu, ready, chunk: CHUNK };
+        worker.target.begin()?;
+        let warm = worker.warm_up(op.pace);
+        worker.target.end();
+        warm?;
+        Ok(worker)
+    }
+
+    /// Warms up, and finds how many operations a bracket and how many samples a chunk shall hold.
+    fn warm_up(&mut self, pace: Pace) -> Result<(), Refusal> {
+        let (operations, time) = match pace {
+            Pace::Fast => WARM_UP,
+            Pace::Slow => (20, WARM_UP.1),
+        };
+        let mut samples = [Sample::default(); 20];
+        let mut cycles = Vec::new();
+        let start = Instant::now();
+        while cycles.len() < operations || start.elapsed() < time {
+            self.target.fill(&mut samples, 1)?;
+            cycles.extend(samples.iter().map(|sample| sample.cycles));
+            // What is much slower than thought need not be done a thousand times.
+            if start.elapsed() > time * 10 {
+                break;
+            }
+        }
+        let each = start.elapsed() / u32::try_from(cycles.len()).unwrap_or(u32::MAX).max(1);
+        let fit = CHUNK_TIME.as_nanos() / each.as_nanos().max(1);
+        self.chunk = usize::try_from(fit).unwrap_or(CHUNK).clamp(10, CHUNK);
+        cycles.sort_unstable();
+        let median = cycles.get(cycles.len() / 2).copied().unwrap_or(0).saturating_sub(self.ready.overhead);
+        let enough = STEPS * self.ready.quantum;
+        if pace == Pace::Fast && median < enough && self.ready.overhead > 0 {
+            self.ready.repeat = u32::try_from(enough.div_ceil(median.max(1)).min(REPEAT_MAX)).unwrap_or(1);
+        }
+        Ok(())
+    }
+
+    fn round(&mut self, ask: Ask) -> Result<Round, Refusal> {
+        let limit = Instant::now() + Duration::from_millis(ask.limit_ms);
+        self.target.begin()?;
+        let before = self.target.evidence();
+        let mut judged = Vec::new();
+        let mut buffer = vec![Sample::default(); self.chunk];
+        let mut result = Ok(());
+        while (judged.len() as u64) < ask.samples && Instant::now() < limit && result.is_ok() {
+            let left = usize::try_from(ask.samples - judged.len() as u64).unwrap_or(usize::MAX);
+            let chunk = &mut buffer[..left.min(self.chunk)];
+            let then = Disturbances::now(self.cpu);
+            result = self.target.fill(chunk, self.ready.repeat);
+            if result.is_ok() {
+                let seen = Disturbances::now(self.cpu).since(then);
+                judged.extend(judge(chunk, seen, self.cpu, self.target.sleeps()));
+            }
+        }
+        let after = self.target.evidence();
+        self.target.end();
+        result?;
+        let mut round = Round::of(&judged);
+        round.evidence = after
+            .into_iter()
+            .map(|(name, count)| {
+                let before = before.get(&name).copied().unwrap_or(0);
+                (name, count.saturating_sub(before))
+            })
+            .collect();
+        round.doubt = self.target.doubt(round.samples() * u64::from(self.ready.repeat), &round.evidence);
+        Ok(round)
+    }
+}

@@ -1,0 +1,213 @@
+//! The operations as Linux can do them. One file per noun; [`NOUNS`] lists them, and a test holds each file against the
+//! list of all operations, [`crate::shared::ops`].
+
+mod cpuid;
+mod hypercall;
+mod null;
+mod syscall;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::shared::bracket::{self, Sample};
+use crate::shared::ops::{self, Op};
+
+/// What to measure: an operation and what it is to be done with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Name in [`ops::OPS`].
+    pub op: String,
+    /// Its arguments by name; what is missing has a default.
+    #[serde(default)]
+    pub args: BTreeMap<String, Value>,
+}
+
+impl Spec {
+    /// An operation with what is usual.
+    pub fn new(op: &str) -> Self {
+        Self { op: op.to_owned(), args: BTreeMap::new() }
+    }
+
+    /// The same with one argument more.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.args.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// A number, given as such or as hexadecimal text.
+    ///
+    /// # Errors
+    /// When there is something else.
+    pub fn number(&self, name: &str, default: u64) -> Result<u64, Refusal> {
+        let Some(value) = self.args.get(name) else { return Ok(default) };
+        let text = value.as_str().and_then(|text| text.strip_prefix("0x"));
+        let number = value.as_u64().or_else(|| u64::from_str_radix(text?, 16).ok());
+        number.ok_or_else(|| {
+            Refusal::new(
+                format!("{name} is no number: {value}"),
+                "give a number, or 0x and hexadecimal digits",
+            )
+        })
+    }
+
+    /// The name with the arguments: `cpuid leaf=0x1`.
+    pub fn title(&self) -> String {
+        let mut title = self.op.clone();
+        for (name, value) in &self.args {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            title.push_str(&format!(" {name}={value}"));
+        }
+        title
+    }
+}
+
+/// Why an operation cannot be measured here, and what would help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{reason}; {hint}")]
+pub struct Refusal {
+    /// What is missing.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+impl Refusal {
+    /// A reason and a remedy.
+    pub fn new(reason: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { reason: reason.into(), hint: hint.into() }
+    }
+}
+
+/// Where the measuring thread is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The CPU that it is pinned to.
+    pub cpu: usize,
+}
+
+/// An operation that is ready to be measured by the thread that opened it. Dropping it puts back what it changed.
+pub trait Target {
+    /// Takes samples, with the operation `repeat` times in each bracket.
+    ///
+    /// # Errors
+    /// When the operation fails; what was sampled before stays.
+    fn fill(&mut self, samples: &mut [Sample], repeat: u32) -> Result<(), Refusal>;
+
+    /// Before each round: starts helpers that would disturb the rounds of others.
+    ///
+    /// # Errors
+    /// When they cannot be started.
+    fn begin(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// After each round: ends them.
+    fn end(&mut self) {}
+
+    /// Whether it sleeps or takes interrupts by itself, so that interrupts do not disturb it.
+    fn sleeps(&self) -> bool {
+        false
+    }
+
+    /// Running totals that show whether the operation happens, by name.
+    fn evidence(&mut self) -> BTreeMap<String, u64> {
+        BTreeMap::new()
+    }
+
+    /// Why a round is not to be trusted, seen from what was counted meanwhile for so many operations.
+    fn doubt(&self, _operations: u64, _counted: &BTreeMap<String, u64>) -> Option<String> {
+        None
+    }
+}
+
+/// An operation that is ready, or why it is not.
+pub type Opened = Result<Box<dyn Target>, Refusal>;
+
+/// One noun.
+pub struct Noun {
+    /// Its name: the first part of its operations' names.
+    pub name: &'static str,
+    /// What `all` measures of it, in order.
+    pub usual: fn() -> Vec<Spec>,
+    /// Prepares an operation on the pinned thread.
+    pub open: fn(&Spec, Place) -> Opened,
+}
+
+/// Every noun, in the order of reports.
+pub const NOUNS: &[Noun] = &[null::NOUN, cpuid::NOUN, hypercall::NOUN, syscall::NOUN];
+
+/// What `all` measures.
+pub fn usual() -> Vec<Spec> {
+    NOUNS.iter().flat_map(|noun| (noun.usual)()).collect()
+}
+
+/// The operation's entry in the list.
+///
+/// # Errors
+/// When there is none.
+pub fn find(spec: &Spec) -> Result<&'static Op, Refusal> {
+    ops::find(&spec.op).filter(|op| op.in_linux).ok_or_else(|| {
+        Refusal::new(format!("there is no operation {:?}", spec.op), "`kvm-bench list` names them")
+    })
+}
+
+/// Prepares an operation on this thread, which is pinned.
+///
+/// # Errors
+/// When it cannot be measured here.
+pub fn open(spec: &Spec, place: Place) -> Opened {
+    let noun = find(spec)?.noun();
+    let noun = NOUNS.iter().find(|one| one.name == noun);
+    let noun = noun.ok_or_else(|| Refusal::new(format!("{} has no code", spec.op), "report this"))?;
+    (noun.open)(spec, place)
+}
+
+/// Times a function that does the operation once.
+#[inline(always)]
+pub fn fill(samples: &mut [Sample], repeat: u32, mut operation: impl FnMut()) {
+    if repeat == 1 {
+        for sample in samples {
+            *sample = bracket::time(&mut operation);
+        }
+        return;
+    }
+    for sample in samples {
+        *sample = bracket::time(|| (0..repeat).for_each(|_| operation()));
+    }
+}
+
+/// An operation that is nothing but a function.
+pub struct Simple<F>(pub F);
+
+impl<F: FnMut()> Target for Simple<F> {
+    fn fill(&mut self, samples: &mut [Sample], repeat: u32) -> Result<(), Refusal> {
+        fill(samples, repeat, &mut self.0);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_decimal_or_hexadecimal() {
+        let spec = Spec::new("cpuid").with("leaf", "0x4000000a").with("other", 12).with("bad", "x");
+        assert_eq!(spec.number("leaf", 0), Ok(0x4000_000a));
+        assert_eq!(spec.number("other", 0), Ok(12));
+        assert_eq!(spec.number("none", 7), Ok(7));
+        assert!(spec.number("bad", 0).is_err());
+        assert_eq!(spec.title(), "cpuid bad=x leaf=0x4000000a other=12");
+    }
+
+    #[test]
+    fn what_is_usual_is_in_the_list() {
+        for spec in usual() {
+            let op = find(&spec).unwrap();
+            assert!(NOUNS.iter().any(|noun| noun.name == op.noun()), "{}", op.name);
+        }
+    }
+}
