@@ -1,9 +1,13 @@
 //! The command line: each noun's options become a list of [`Spec`]s; everything else is common to all.
 
 mod cpuid;
+mod cpus;
 mod hypercall;
+mod ipi;
 mod list;
 mod run;
+mod tlb;
+mod wake;
 
 use std::process::ExitCode;
 
@@ -31,6 +35,12 @@ enum Command {
     Cpuid(cpuid::Options),
     /// A hypercall that KVM does not know
     Hypercall(hypercall::Options),
+    /// Interrupts from one vCPU to others
+    Ipi(ipi::Options),
+    /// Removal of a page that other vCPUs have in their TLBs
+    Tlb(tlb::Options),
+    /// Waking a thread on another vCPU
+    Wake(wake::Options),
     /// The shortest system call
     Syscall,
     /// What can be measured here, and what is missing for the rest
@@ -70,6 +80,9 @@ pub fn main() -> ExitCode {
         Command::All(all) => all.specs().and_then(|specs| run::run(&specs, &cli.common)),
         Command::Cpuid(options) => run::run(&options.specs(), &cli.common),
         Command::Hypercall(options) => run::run(&options.specs(), &cli.common),
+        Command::Ipi(options) => options.run(&cli.common),
+        Command::Tlb(options) => options.run(&cli.common),
+        Command::Wake(options) => options.run(&cli.common),
         Command::Syscall => run::run(&[Spec::new("syscall")], &cli.common),
     };
     result.unwrap_or_else(|error| {

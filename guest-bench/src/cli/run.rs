@@ -11,11 +11,12 @@ use clap::{Args, ValueEnum};
 use crate::measure::supervisor::{self, Plan, Status};
 use crate::measure::tsc;
 use crate::ops::Spec;
-use crate::report::{Report, json, table};
+use crate::report::matrix::Matrix;
+use crate::report::{Report, heatmap, json, table};
 use crate::{cpu, environment};
 
 /// Options of every measurement.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct Options {
     /// CPU on which operations are done [default: the last one allowed]
     #[arg(long, global = true, value_name = "N")]
@@ -49,6 +50,16 @@ enum Output {
 impl Options {
     pub(super) fn is_json(&self) -> bool {
         self.output == Output::Json
+    }
+
+    /// The same with another number of samples, if one is given.
+    pub(super) fn with_samples(&self, samples: Option<u64>) -> Self {
+        Self { samples: samples.or(self.samples), ..self.clone() }
+    }
+
+    /// The CPU on which operations are done when they do not say so themselves.
+    pub(super) fn cpu(&self) -> Option<usize> {
+        self.cpu
     }
 
     pub(super) fn plan(&self) -> Result<Plan> {
@@ -96,11 +107,25 @@ pub(super) fn run(specs: &[Spec], options: &Options) -> Result<ExitCode> {
     let interrupted = STOP.load(Ordering::Relaxed);
     let report = Report { environment: environment::fingerprint(), tsc, results, interrupted };
     print(&match options.output {
-        Output::Table => table::text(&report),
+        Output::Table => format!("{}{}", table::text(&report), heat(&report)),
         Output::Json => format!("{}\n", json::document(&report)?),
     })?;
     let failed = report.results.iter().any(|one| matches!(one.status, Status::Failed(_)));
     Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// The heat map of the matrix, if there is one.
+fn heat(report: &Report) -> String {
+    let Some(matrix) = Matrix::of(&report.results) else { return String::new() };
+    let is_terminal = io::stdout().is_terminal();
+    let width = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    heatmap::text(
+        &matrix,
+        report.tsc.hz,
+        width.filter(|width| *width > 0).unwrap_or(100),
+        is_terminal && !no_color,
+    )
 }
 
 /// Writes to standard output; a reader that has gone is no error.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 
 use super::disturbance::{Disturbances, judge};
@@ -110,7 +111,10 @@ struct Worker {
 
 impl Worker {
     fn open(task: &Task) -> Result<Self, Refusal> {
-        let place = Place { cpu: task.cpu };
+        let cpus = sched_getaffinity(None).map_err(|error| {
+            Refusal::new(format!("the kernel does not say which CPUs may be used: {error}"), "nothing helps")
+        })?;
+        let place = Place { cpu: task.cpu, cpus };
         cpu::pin(task.cpu).map_err(|error| {
             Refusal::new(
                 format!("cannot run on CPU {}: {error}", task.cpu),
@@ -176,9 +180,10 @@ impl Worker {
             }
         }
         let after = self.target.evidence();
+        let details = self.target.details();
         self.target.end();
         result?;
-        let mut round = Round::of(&judged);
+        let mut round = Round { details, ..Round::of(&judged) };
         round.evidence = after
             .into_iter()
             .map(|(name, count)| {
