@@ -1,6 +1,6 @@
 //! What was measured, for people and for programs. Nothing here measures.
 
-mod detail;
+pub mod detail;
 pub mod heatmap;
 pub mod json;
 pub mod matrix;

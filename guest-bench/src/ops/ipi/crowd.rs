@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use rustix::thread::{MembarrierCommand, membarrier};
 
-use super::super::helper::{Helper, Spinner};
+use super::super::helper::{Helper, Line, Spinner};
 use super::super::{Opened, Place, Refusal, Spec, Target, witness};
 use super::way::{self, Via, Way, await_handled, handled};
 use super::{numa, place, via};
@@ -95,37 +95,56 @@ enum Shape {
 /// A send that is ready.
 enum Shot {
     One(Way),
-    All,
-    Signals { targets: Vec<(usize, u32)>, wait: bool },
+    /// The lines to the threads that spin, which one sender has.
+    All(Vec<Line>),
+    Signals {
+        targets: Vec<(usize, u32)>,
+        lines: Vec<Line>,
+        wait: bool,
+    },
 }
 
 impl Shot {
-    fn ready(shape: Shape, sender: &Sender, spinners: &[Spinner]) -> Result<Self, Refusal> {
+    /// `is_first`: it is the measuring thread's, which asks the spinners; one thread must.
+    fn ready(shape: Shape, sender: &Sender, spinners: &[Spinner], is_first: bool) -> Result<Self, Refusal> {
+        let lines = spinners.iter().filter(|_| is_first).map(|spinner| spinner.line().clone()).collect();
         let spinner = |cpu: usize| spinners.iter().find(|spinner| spinner.cpu() == cpu);
         Ok(match shape {
             Shape::One(via, wait) => {
                 let dst = sender.hits[0];
                 let mut way = Way::open(via, dst, wait)?;
-                way.aim(spinner(dst).map_or(0, Spinner::tid));
+                if let Some(spinner) = spinner(dst) {
+                    way.aim(spinner);
+                }
                 Self::One(way)
             }
-            Shape::All => Self::All,
+            Shape::All => Self::All(lines),
             Shape::Signals(wait) => {
                 // The handler is set up with the way.
                 drop(Way::open(Via::Signal, sender.cpu, wait)?);
                 let targets = sender.hits.iter().filter_map(|&cpu| Some((cpu, spinner(cpu)?.tid())));
-                Self::Signals { targets: targets.collect(), wait }
+                Self::Signals { targets: targets.collect(), lines, wait }
             }
         })
     }
 
-    /// What each target has handled, for what waits for it.
+    /// Waits until the targets' threads run, and notes what each has handled, for what waits for it.
     fn before(&self, seen: &mut Vec<u64>) {
         seen.clear();
         match self {
-            Self::One(way) => seen.push(handled(way.dst)),
-            Self::All => {}
-            Self::Signals { targets, .. } => seen.extend(targets.iter().map(|(cpu, _)| handled(*cpu))),
+            Self::One(way) => {
+                way.prepare();
+                seen.push(handled(way.dst));
+            }
+            Self::All(lines) => lines.iter().for_each(|line| {
+                line.is_running();
+            }),
+            Self::Signals { targets, lines, .. } => {
+                lines.iter().for_each(|line| {
+                    line.is_running();
+                });
+                seen.extend(targets.iter().map(|(cpu, _)| handled(*cpu)));
+            }
         }
     }
 
@@ -133,8 +152,8 @@ impl Shot {
     fn send(&self, seen: &[u64]) -> bool {
         match self {
             Self::One(way) => way.send(),
-            Self::All => membarrier(MembarrierCommand::PrivateExpedited).is_ok(),
-            Self::Signals { targets, wait } => {
+            Self::All(_) => membarrier(MembarrierCommand::PrivateExpedited).is_ok(),
+            Self::Signals { targets, wait, .. } => {
                 targets.iter().all(|(_, tid)| way::signal(*tid)) && (!wait || Self::answered(targets, seen))
             }
         }
@@ -148,8 +167,8 @@ impl Shot {
     fn settle(&self, seen: &[u64]) -> bool {
         match self {
             Self::One(way) => way.settle(seen[0]),
-            Self::Signals { targets, wait: false } => Self::answered(targets, seen),
-            Self::All | Self::Signals { .. } => true,
+            Self::Signals { targets, wait: false, .. } => Self::answered(targets, seen),
+            Self::All(_) | Self::Signals { .. } => true,
         }
     }
 }
@@ -213,6 +232,20 @@ impl Crowd {
             Shape::One(via, _) => (via.about(), via.kind()),
             Shape::All => ("membarrier", "CAL"),
             Shape::Signals(_) => ("signals to threads, one after the other", "RES"),
+        }
+    }
+
+    /// From where to where, in words.
+    fn cpus(&self) -> String {
+        if !matches!(self.shape, Shape::One(..)) {
+            let senders: Vec<_> = self.senders.iter().map(|sender| sender.cpu.to_string()).collect();
+            return format!("{} -> all others", senders.join(", "));
+        }
+        let pairs: Vec<_> =
+            self.senders.iter().map(|sender| format!("{} -> {}", sender.cpu, sender.hits[0])).collect();
+        match pairs.as_slice() {
+            [first, .., last] if pairs.len() > 4 => format!("{} pairs, {first} to {last}", pairs.len()),
+            all => all.join(", "),
         }
     }
 
@@ -297,9 +330,9 @@ impl Target for Crowd {
         (self.sent, self.run_delay_ns, self.elapsed) = (0, 0, Duration::ZERO);
         self.phase = Arc::default();
         self.spinners = self.spinning.iter().map(|&cpu| Spinner::start(cpu)).collect::<Result<_, _>>()?;
-        self.mine = Some(Shot::ready(self.shape, &self.senders[0], &self.spinners)?);
+        self.mine = Some(Shot::ready(self.shape, &self.senders[0], &self.spinners, true)?);
         for sender in &self.senders[1..] {
-            let shot = Shot::ready(self.shape, sender, &self.spinners)?;
+            let shot = Shot::ready(self.shape, sender, &self.spinners, false)?;
             let tally = Arc::new(Tally {
                 sent: AtomicU64::new(0),
                 run_delay_ns: AtomicU64::new(0),
@@ -363,6 +396,7 @@ impl Target for Crowd {
         let delays = self.others.iter().map(|other| other.tally.run_delay_ns.load(Ordering::Acquire));
         let mut details = Details::default();
         details.notes.insert("via".into(), self.via().0.into());
+        details.notes.insert("cpus".into(), self.cpus());
         details.notes.insert("senders".into(), self.senders.len().to_string());
         if self.lock {
             details.notes.insert("lock".into(), "each handler takes and releases one lock".into());
