@@ -56,6 +56,9 @@ pub struct Ready {
     pub quantum: u64,
     /// How many operations a sample holds.
     pub repeat: u32,
+    /// Operations done before the first sample, to warm up.
+    #[serde(default)]
+    pub warm_up: u64,
 }
 
 /// Samples between two looks at what may have disturbed them.
@@ -120,7 +123,8 @@ impl Worker {
         let op = ops::find(&task.spec)?;
         let target = ops::open(&task.spec, place)?;
         let Overhead { cycles, quantum } = overhead::measure();
-        let ready = Ready { overhead: if op.name == "null" { 0 } else { cycles }, quantum, repeat: 1 };
+        let ready =
+            Ready { overhead: if op.name == "null" { 0 } else { cycles }, quantum, repeat: 1, warm_up: 0 };
         let mut worker = Self { target, cpu: task.cpu, ready, chunk: CHUNK };
         worker.target.begin()?;
         let warm = worker.warm_up(op.pace);
@@ -146,6 +150,7 @@ impl Worker {
                 break;
             }
         }
+        self.ready.warm_up = cycles.len() as u64;
         let each = start.elapsed() / u32::try_from(cycles.len()).unwrap_or(u32::MAX).max(1);
         let fit = CHUNK_TIME.as_nanos() / each.as_nanos().max(1);
         self.chunk = usize::try_from(fit).unwrap_or(CHUNK).clamp(10, CHUNK);

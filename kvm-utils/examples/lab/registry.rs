@@ -44,6 +44,9 @@ pub struct Context {
     /// Initramfs for them
     #[arg(long, value_name = "PATH")]
     pub l2_initramfs: Option<PathBuf>,
+    /// Initramfs for them with kvm-bench
+    #[arg(long, value_name = "PATH")]
+    pub l2_bench: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +144,7 @@ fn supervise(test: &Test, context: &Context) -> Result<bool> {
         ("--kvm-utils", &context.kvm_utils),
         ("--l2-kernel", &context.l2_kernel),
         ("--l2-initramfs", &context.l2_initramfs),
+        ("--l2-bench", &context.l2_bench),
     ] {
         if let Some(path) = path {
             command.arg(option).arg(path);
