@@ -160,6 +160,7 @@ fn supervise(test: &Test, context: &Context) -> Result<bool> {
     let output = read_until_end(&mut child, started + Duration::from_secs(test.timeout_s))?;
     let verdict = match output {
         None => {
+            where_it_hangs(child.id());
             child.kill().context("cannot end a test that takes too long")?;
             child.wait()?;
             format!("FAILED: not done within {} s", test.timeout_s)
@@ -179,6 +180,19 @@ fn supervise(test: &Test, context: &Context) -> Result<bool> {
     writeln!(out, "lab-test {} {verdict} ({:.1} s)", test.name, started.elapsed().as_secs_f64())?;
     out.flush()?;
     Ok(!verdict.starts_with("FAILED"))
+}
+
+/// Prints where in the kernel the threads of a process and of its children wait.
+fn where_it_hangs(pid: u32) {
+    let read = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let task = task.path();
+        eprintln!("  {} {}", task.display(), read(task.join("comm")).trim());
+        read(task.join("stack")).lines().for_each(|line| eprintln!("    {line}"));
+        for child in read(task.join("children")).split_whitespace().filter_map(|child| child.parse().ok()) {
+            where_it_hangs(child);
+        }
+    }
 }
 
 /// A virtual machine that does nothing. While there is one, KVM need not patch the scheduler's code for the first and
