@@ -184,7 +184,7 @@ fn supervise(test: &Test, context: &Context) -> Result<bool> {
 
 /// Prints where in the kernel the threads of a process and of its children wait.
 fn where_it_hangs(pid: u32) {
-    let read = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
         let task = task.path();
         eprintln!("  {} {}", task.display(), read(task.join("comm")).trim());
