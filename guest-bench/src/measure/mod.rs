@@ -7,5 +7,6 @@ pub mod round;
 pub mod supervisor;
 pub mod tsc;
 pub mod worker;
+mod yardstick;
 
 pub use round::Round;

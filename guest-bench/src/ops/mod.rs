@@ -1,16 +1,29 @@
 //! The operations as Linux can do them. One file per noun; [`NOUNS`] lists them, and a test holds each file against the
 //! list of all operations, [`crate::shared::ops`].
 
+pub(crate) mod clock;
+pub(crate) mod clocksource;
 mod cpuid;
+mod device_memory;
+mod fault;
 mod hypercall;
+mod jitter;
+mod mmio;
+pub(crate) mod msr;
 mod null;
+mod pci;
+mod pio;
+mod resources;
 mod syscall;
+pub(crate) mod timer;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::measure::round::{Details, Round};
 use crate::shared::bracket::{self, Sample};
 use crate::shared::ops::{self, Op};
 
@@ -53,6 +66,18 @@ impl Spec {
         })
     }
 
+    /// Text.
+    ///
+    /// # Errors
+    /// When there is something else.
+    pub fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
+        match self.args.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(value) => Err(Refusal::new(format!("{name} is no text: {value}"), "give a word")),
+        }
+    }
+
     /// The name with the arguments: `cpuid leaf=0x1`.
     pub fn title(&self) -> String {
         let mut title = self.op.clone();
@@ -86,6 +111,8 @@ impl Refusal {
 pub struct Place {
     /// The CPU that it is pinned to.
     pub cpu: usize,
+    /// Frequency of the time-stamp counter.
+    pub hz: u64,
 }
 
 /// An operation that is ready to be measured by the thread that opened it. Dropping it puts back what it changed.
@@ -95,6 +122,18 @@ pub trait Target {
     /// # Errors
     /// When the operation fails; what was sampled before stays.
     fn fill(&mut self, samples: &mut [Sample], repeat: u32) -> Result<(), Refusal>;
+
+    /// Makes a round by itself, for what is not sampled one by one: it stops after so long, or with so many samples. With
+    /// None samples are taken with [`Target::fill`].
+    fn watch(&mut self, _time: Duration, _samples: u64) -> Option<Result<Round, Refusal>> {
+        None
+    }
+
+    /// TSC cycles that the way to the operation takes each time, a system call's for one, beside the bracket. They are
+    /// taken off each sample. None when samples are no brackets, so that nothing is to be taken off at all.
+    fn way(&self) -> Option<u64> {
+        Some(0)
+    }
 
     /// Before each round: starts helpers that would disturb the rounds of others.
     ///
@@ -117,6 +156,11 @@ pub trait Target {
         BTreeMap::new()
     }
 
+    /// What else there is to say of a round, taken once at its end, before [`Target::end`].
+    fn details(&mut self) -> Details {
+        Details::default()
+    }
+
     /// Why a round is not to be trusted, seen from what was counted meanwhile for so many operations.
     fn doubt(&self, _operations: u64, _counted: &BTreeMap<String, u64>) -> Option<String> {
         None
@@ -137,7 +181,19 @@ pub struct Noun {
 }
 
 /// Every noun, in the order of reports.
-pub const NOUNS: &[Noun] = &[null::NOUN, cpuid::NOUN, hypercall::NOUN, syscall::NOUN];
+pub const NOUNS: &[Noun] = &[
+    null::NOUN,
+    cpuid::NOUN,
+    hypercall::NOUN,
+    pio::NOUN,
+    mmio::NOUN,
+    msr::NOUN,
+    syscall::NOUN,
+    clock::NOUN,
+    timer::NOUN,
+    fault::NOUN,
+    jitter::NOUN,
+];
 
 /// What `all` measures.
 pub fn usual() -> Vec<Spec> {
