@@ -8,6 +8,7 @@ pub mod cli;
 pub mod cpu;
 pub mod environment;
 pub mod measure;
+pub mod numa;
 pub mod ops;
 pub mod payload;
 pub mod protocol;

@@ -2,7 +2,9 @@
 
 mod clock;
 mod cpuid;
+mod cpus;
 mod hypercall;
+mod ipi;
 mod jitter;
 mod list;
 mod mmio;
@@ -10,6 +12,8 @@ mod msr;
 mod pio;
 mod run;
 mod timer;
+mod tlb;
+mod wake;
 
 use std::process::ExitCode;
 
@@ -43,6 +47,12 @@ enum Command {
     Mmio(mmio::Options),
     /// Model-specific registers
     Msr(msr::Options),
+    /// Interrupts from one vCPU to others
+    Ipi(ipi::Options),
+    /// Removal of a page that other vCPUs have in their TLBs
+    Tlb(tlb::Options),
+    /// Waking a thread on another vCPU
+    Wake(wake::Options),
     /// The shortest system call
     Syscall,
     /// Asking for the time
@@ -103,6 +113,9 @@ pub fn main() -> ExitCode {
         Command::Timer(options) => run::run(&options.specs(), &cli.common),
         Command::Fault => run::run(&usual("fault"), &cli.common),
         Command::Jitter(options) => run::run(&options.specs(), &cli.common),
+        Command::Ipi(options) => options.run(&cli.common),
+        Command::Tlb(options) => options.run(&cli.common),
+        Command::Wake(options) => options.run(&cli.common),
     };
     result.unwrap_or_else(|error| {
         eprintln!("kvm-bench: {error:#}");

@@ -4,6 +4,7 @@
 pub mod disturbance;
 pub mod overhead;
 pub mod round;
+pub mod skew;
 pub mod supervisor;
 pub mod tsc;
 pub mod worker;

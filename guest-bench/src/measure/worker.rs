@@ -120,7 +120,9 @@ struct Worker {
 
 impl Worker {
     fn open(task: &Task) -> Result<Self, Refusal> {
-        let place = Place { cpu: task.cpu, hz: task.hz };
+        let place = Place::new(task.cpu, task.hz).map_err(|error| {
+            Refusal::new(format!("the kernel does not say which CPUs may be used: {error}"), "nothing helps")
+        })?;
         cpu::pin(task.cpu).map_err(|error| {
             Refusal::new(
                 format!("cannot run on CPU {}: {error}", task.cpu),
