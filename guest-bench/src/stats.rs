@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn net_is_per_operation_and_never_negative() {
-        let ready = Ready { overhead: 52, quantum: 26, repeat: 4 };
+        let ready = Ready { overhead: 52, quantum: 26, repeat: 4, warm_up: 0 };
         let summary = Summary::of(&[&pairs([26, 452, 452])], Scale::Net(ready)).unwrap();
         assert_eq!((summary.min, summary.p50, summary.max), (0.0, Some(100.0), 100.0));
     }

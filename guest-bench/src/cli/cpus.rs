@@ -55,6 +55,6 @@ impl Cpus {
         }
         let allowed = allowed()?;
         let others = allowed.iter().rev().find(|&&cpu| Some(cpu) != self.dst);
-        Ok(others.copied().unwrap_or(common.plan()?.cpu))
+        others.copied().map_or_else(|| common.cpu_or_last(), Ok)
     }
 }

@@ -8,5 +8,6 @@ pub mod skew;
 pub mod supervisor;
 pub mod tsc;
 pub mod worker;
+mod yardstick;
 
 pub use round::Round;

@@ -1,24 +1,37 @@
 //! The operations as Linux can do them. One file per noun; [`NOUNS`] lists them, and a test holds each file against the
 //! list of all operations, [`crate::shared::ops`].
 
+pub(crate) mod clock;
+pub(crate) mod clocksource;
 mod cpuid;
+mod device_memory;
+mod fault;
 mod helper;
 mod hypercall;
 mod ipi;
+mod jitter;
+mod mmio;
+pub(crate) mod msr;
 mod null;
+mod pci;
+mod pio;
+mod resources;
 mod syscall;
+pub(crate) mod timer;
 mod tlb;
 mod wake;
 mod witness;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
 
-use rustix::thread::CpuSet;
+use rustix::thread::{CpuSet, sched_getaffinity};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cpu;
-use crate::measure::round::Details;
+use crate::measure::round::{Details, Round};
 use crate::shared::bracket::{self, Sample};
 use crate::shared::ops::{self, Op};
 
@@ -137,11 +150,21 @@ impl Refusal {
 pub struct Place {
     /// The CPU that it is pinned to.
     pub cpu: usize,
+    /// Frequency of the time-stamp counter, cycles per second.
+    pub hz: u64,
     /// Those that it might use before it was pinned, for threads that help.
     pub cpus: CpuSet,
 }
 
 impl Place {
+    /// On a CPU, for a thread that is not yet pinned.
+    ///
+    /// # Errors
+    /// When the kernel does not say which CPUs the thread may use.
+    pub fn new(cpu: usize, hz: u64) -> io::Result<Self> {
+        Ok(Self { cpu, hz, cpus: sched_getaffinity(None)? })
+    }
+
     /// The CPUs that may be used, ascending. They need not be contiguous.
     pub fn allowed(&self) -> Vec<usize> {
         cpu::listed(&self.cpus)
@@ -155,6 +178,18 @@ pub trait Target {
     /// # Errors
     /// When the operation fails; what was sampled before stays.
     fn fill(&mut self, samples: &mut [Sample], repeat: u32) -> Result<(), Refusal>;
+
+    /// Makes a round by itself, for what is not sampled one by one: it stops after so long, or with so many samples. With
+    /// None samples are taken with [`Target::fill`].
+    fn watch(&mut self, _time: Duration, _samples: u64) -> Option<Result<Round, Refusal>> {
+        None
+    }
+
+    /// TSC cycles that the way to the operation takes each time, a system call's for one, beside the bracket. They are
+    /// taken off each sample. None when samples are no brackets, so that nothing is to be taken off at all.
+    fn way(&self) -> Option<u64> {
+        Some(0)
+    }
 
     /// Before each round: starts helpers that would disturb the rounds of others.
     ///
@@ -205,8 +240,22 @@ pub struct Noun {
 pub use wake::SLEEPS as WAKE_SLEEPS_US;
 
 /// Every noun, in the order of reports.
-pub const NOUNS: &[Noun] =
-    &[null::NOUN, cpuid::NOUN, hypercall::NOUN, syscall::NOUN, ipi::NOUN, tlb::NOUN, wake::NOUN];
+pub const NOUNS: &[Noun] = &[
+    null::NOUN,
+    cpuid::NOUN,
+    hypercall::NOUN,
+    pio::NOUN,
+    mmio::NOUN,
+    msr::NOUN,
+    syscall::NOUN,
+    clock::NOUN,
+    timer::NOUN,
+    fault::NOUN,
+    jitter::NOUN,
+    ipi::NOUN,
+    tlb::NOUN,
+    wake::NOUN,
+];
 
 /// What `all` measures.
 pub fn usual() -> Vec<Spec> {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::Report;
 use super::matrix::Matrix;
+use crate::measure::Round;
 use crate::measure::supervisor::{Measured, Status};
 use crate::stats::{self, Scale, Summary};
 
@@ -64,6 +65,9 @@ fn result(measured: &Measured) -> Result<Value> {
         value["overhead"] = measured.ready.overhead.into();
         value["quantum"] = measured.ready.quantum.into();
         value["repeat"] = measured.ready.repeat.into();
+        let samples: u64 = rounds.iter().map(Round::samples).sum();
+        let operations = measured.ready.warm_up + samples * u64::from(measured.ready.repeat);
+        value["operations"] = operations.into();
         value["rejected"] = serde_json::to_value(stats::rejected(rounds))?;
         value["evidence"] = serde_json::to_value(stats::evidence(rounds))?;
         value["hdr"] = encode(&stats::merge(clean.iter().copied()))?.into();
