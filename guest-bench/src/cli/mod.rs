@@ -1,5 +1,6 @@
 //! The command line: each noun's options become a list of [`Spec`]s; everything else is common to all.
 
+mod compare;
 mod cpuid;
 mod hypercall;
 mod list;
@@ -35,6 +36,8 @@ enum Command {
     Syscall,
     /// What can be measured here, and what is missing for the rest
     List(list::Options),
+    /// What changed between reports written with -o json, and how sure that is
+    Compare(compare::Options),
     /// Measure one operation, asked by another kvm-bench
     #[command(hide = true)]
     Worker,
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Worker => worker::main().map(|()| ExitCode::SUCCESS),
+        Command::Compare(options) => compare::run(&options, &cli.common),
         Command::List(options) => list::run(&options, &cli.common),
         Command::All(all) => all.specs().and_then(|specs| run::run(&specs, &cli.common)),
         Command::Cpuid(options) => run::run(&options.specs(), &cli.common),

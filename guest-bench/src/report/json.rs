@@ -61,8 +61,11 @@ fn result(measured: &Measured) -> Result<Value> {
         value["evidence"] = serde_json::to_value(stats::evidence(rounds))?;
         value["hdr"] = encode(&stats::merge(clean.iter().copied()))?.into();
         value["hdr_all"] = encode(&stats::merge(all.iter().copied()))?.into();
-        let medians = clean.iter().filter_map(|pairs| Summary::of(&[pairs], net)?.p50);
-        value["rounds_p50"] = medians.collect::<Vec<_>>().into();
+        let each: Vec<_> = clean.iter().filter_map(|pairs| Summary::of(&[pairs], net)).collect();
+        for quantile in ["p50", "p90", "p99"] {
+            let values = each.iter().filter_map(|summary| summary.quantile(quantile));
+            value[format!("rounds_{quantile}")] = values.collect::<Vec<_>>().into();
+        }
     }
     Ok(value)
 }
