@@ -16,7 +16,7 @@ use crate::measure::worker::Ready;
 pub const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99_9", 0.999)];
 
 /// A quantile is told only if this many samples lie beyond it.
-const BEYOND: f64 = 10.0;
+pub const BEYOND: f64 = 10.0;
 
 /// What is wanted of a confidence interval, if there are rounds enough.
 const CONFIDENCE: f64 = 0.95;

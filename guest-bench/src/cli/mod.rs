@@ -1,6 +1,7 @@
 //! The command line: each noun's options become a list of [`Spec`]s; everything else is common to all.
 
 mod clock;
+mod compare;
 mod cpuid;
 mod cpus;
 mod hypercall;
@@ -65,6 +66,8 @@ enum Command {
     Jitter(jitter::Options),
     /// What can be measured here, and what is missing for the rest
     List(list::Options),
+    /// What changed between reports written with -o json, and how sure that is
+    Compare(compare::Options),
     /// Measure one operation, asked by another kvm-bench
     #[command(hide = true)]
     Worker,
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Worker => worker::main().map(|()| ExitCode::SUCCESS),
+        Command::Compare(options) => compare::run(&options, &cli.common),
         Command::List(options) => list::run(&options, &cli.common),
         Command::All(all) => all.specs().and_then(|specs| run::run(&specs, &cli.common)),
         Command::Cpuid(options) => run::run(&options.specs(), &cli.common),

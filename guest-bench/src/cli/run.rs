@@ -118,7 +118,8 @@ pub(super) fn run(specs: &[Spec], options: &Options) -> Result<ExitCode> {
     let results = supervisor::run(specs, &plan, &STOP, &mut |spec, done| progress.show(spec, done))?;
     progress.clear();
     let interrupted = STOP.load(Ordering::Relaxed);
-    let report = Report { environment: environment::fingerprint(), tsc, results, interrupted };
+    let mut report = Report { environment: environment::fingerprint(), tsc, results, interrupted };
+    report.judge_tsc();
     print(&match options.output {
         Output::Table => format!("{}{}", table::text(&report), heat(&report)),
         Output::Json => format!("{}\n", json::document(&report)?),

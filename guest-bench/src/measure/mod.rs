@@ -3,6 +3,7 @@
 
 pub mod disturbance;
 pub mod overhead;
+pub mod perf_page;
 pub mod round;
 pub mod skew;
 pub mod supervisor;

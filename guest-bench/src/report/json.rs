@@ -81,8 +81,11 @@ fn result(measured: &Measured) -> Result<Value> {
         let series = stats::series(rounds).into_iter();
         let series = series.filter_map(|(name, rounds)| Some((name, Summary::of(&rounds, Scale::Raw)?)));
         value["series"] = serde_json::to_value(series.collect::<BTreeMap<_, _>>())?;
-        let medians = clean.iter().filter_map(|pairs| Summary::of(&[pairs], net)?.p50);
-        value["rounds_p50"] = medians.collect::<Vec<_>>().into();
+        let each: Vec<_> = clean.iter().filter_map(|pairs| Summary::of(&[pairs], net)).collect();
+        for quantile in ["p50", "p90", "p99"] {
+            let values = each.iter().filter_map(|summary| summary.quantile(quantile));
+            value[format!("rounds_{quantile}")] = values.collect::<Vec<_>>().into();
+        }
     }
     Ok(value)
 }

@@ -39,6 +39,12 @@ pub fn text(report: &Report) -> String {
         text.push_str(&remark);
         text.push('\n');
     }
+    for guess in report.environment["guess"].as_array().into_iter().flatten().filter_map(|one| one.as_str()) {
+        text.push_str(&format!("guess  {guess}\n"));
+    }
+    if let Some(why) = report.no_exit_costs() {
+        text.push_str(&format!("note  {why}\n"));
+    }
     text.push_str(&tsc(report));
     text
 }
@@ -46,7 +52,8 @@ pub fn text(report: &Report) -> String {
 /// What the last line says of the counter.
 fn tsc(report: &Report) -> String {
     let tsc = &report.tsc;
-    let trust = if tsc.invariant { "" } else { "  NOT INVARIANT: cycles are not time" };
+    let trust: String =
+        tsc.untrusted.iter().map(|why| format!("\ntsc  NOT TRUSTED, times may be wrong: {why}")).collect();
     let ready =
         report.results.iter().find(|measured| measured.ready.quantum > 0).map(|measured| measured.ready);
     let quantum = ready.map_or(String::new(), |ready| format!(", moves in steps of {}", ready.quantum));
@@ -77,10 +84,10 @@ fn row(measured: &Measured, title: &str, hz: u64) -> Option<Vec<String>> {
     ])
 }
 
-/// The first column to the left, the others to the right.
-fn aligned(rows: &[Vec<String>]) -> String {
+/// The first column to the left, the others to the right. All rows have as many columns as the first.
+pub fn aligned(rows: &[Vec<String>]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..HEAD.len()).map(width).collect();
+    let widths: Vec<_> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
     let mut text = String::new();
     for row in rows {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
