@@ -3,6 +3,8 @@
 //! Other work may take the CPUs meanwhile. Then interrupts are missing for good reasons, the program says so, and these
 //! tests ask only that it did: [`measured`].
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Clippy sees the helpers of tests as no tests.
+
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -105,8 +105,9 @@ pub(super) struct Line(Arc<Shared>);
 const TURNS: u64 = 8;
 /// And never shorter than this, cycles: no interrupt is as quick.
 const GAP: u64 = 300;
-/// How long the answer to a question may take, cycles.
-const ANSWER: u64 = 100_000_000;
+/// How long the answer to a question may take, cycles: a spinner that lost its CPU gets it back within some slices of the
+/// scheduler.
+const ANSWER: u64 = 3_000_000_000;
 /// Questions for one estimate of the skew.
 const QUESTIONS: usize = 2000;
 
@@ -139,19 +140,26 @@ impl Spinner {
 }
 
 impl Line {
-    /// Waits until the spinner runs: it may have lost its CPU to another thread. False when it does not come back soon; what
-    /// is then measured is for the evidence to judge.
-    pub fn is_running(&self) -> bool {
-        self.ask().is_some()
+    /// Waits until the spinner runs, because it may have lost its CPU to another thread. Several threads may ask this.
+    ///
+    /// # Errors
+    /// When it does not get it back.
+    pub fn await_running(&self) -> Result<(), Refusal> {
+        self.ask().map(|_| ()).ok_or_else(|| {
+            Refusal::new(
+                "a thread that is to be the target gets no time on its CPU",
+                "see what else runs there, with a real-time priority perhaps",
+            )
+        })
     }
 
-    /// One question: time here, time there, time here; None when there is no answer in time.
+    /// One question: time here, time there, time here; None when there is no answer in time. The times belong together
+    /// if one thread asks.
     fn ask(&self) -> Option<(u64, u64, u64)> {
-        let number = self.0.question.0.load(Ordering::Relaxed) + 1;
         let before = bracket::start();
-        self.0.question.0.store(number, Ordering::Release);
+        let number = self.0.question.0.fetch_add(1, Ordering::Release) + 1;
         loop {
-            let done = self.0.answer.0.0.load(Ordering::Acquire) == number;
+            let done = self.0.answer.0.0.load(Ordering::Acquire) >= number;
             let after = bracket::start();
             if done {
                 return Some((before, self.0.answer.0.1.load(Ordering::Relaxed), after));

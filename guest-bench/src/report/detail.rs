@@ -86,7 +86,8 @@ fn ways(measured: &Measured, hz: u64, notes: &BTreeMap<String, String>) -> Optio
     if words.len() > 8 {
         words = vec![words[0].clone(), format!("and {} more, in JSON", words.len() - 1)];
     }
-    words.extend(notes.get("one_way").map(|why| format!("one way not told: {why}")));
+    let is_told = measured.rounds.iter().any(|round| round.details.series.contains_key("one_way"));
+    words.extend(notes.get("one_way").filter(|_| !is_told).map(|why| format!("one way not told: {why}")));
     words.extend(notes.get("skew").map(|skew| format!("skew {skew}")));
     (!words.is_empty()).then(|| words.join("; "))
 }

@@ -95,7 +95,7 @@ enum Shape {
 /// A send that is ready.
 enum Shot {
     One(Way),
-    /// The lines to the threads that spin, which one sender has.
+    /// With the lines to the threads that spin; the other targets are senders.
     All(Vec<Line>),
     Signals {
         targets: Vec<(usize, u32)>,
@@ -105,9 +105,8 @@ enum Shot {
 }
 
 impl Shot {
-    /// `is_first`: it is the measuring thread's, which asks the spinners; one thread must.
-    fn ready(shape: Shape, sender: &Sender, spinners: &[Spinner], is_first: bool) -> Result<Self, Refusal> {
-        let lines = spinners.iter().filter(|_| is_first).map(|spinner| spinner.line().clone()).collect();
+    fn ready(shape: Shape, sender: &Sender, spinners: &[Spinner]) -> Result<Self, Refusal> {
+        let lines = spinners.iter().map(|spinner| spinner.line().clone()).collect();
         let spinner = |cpu: usize| spinners.iter().find(|spinner| spinner.cpu() == cpu);
         Ok(match shape {
             Shape::One(via, wait) => {
@@ -129,23 +128,20 @@ impl Shot {
     }
 
     /// Waits until the targets' threads run, and notes what each has handled, for what waits for it.
-    fn before(&self, seen: &mut Vec<u64>) {
+    fn before(&self, seen: &mut Vec<u64>) -> Result<(), Refusal> {
         seen.clear();
         match self {
             Self::One(way) => {
-                way.prepare();
+                way.prepare()?;
                 seen.push(handled(way.dst));
             }
-            Self::All(lines) => lines.iter().for_each(|line| {
-                line.is_running();
-            }),
+            Self::All(lines) => lines.iter().try_for_each(Line::await_running)?,
             Self::Signals { targets, lines, .. } => {
-                lines.iter().for_each(|line| {
-                    line.is_running();
-                });
+                lines.iter().try_for_each(Line::await_running)?;
                 seen.extend(targets.iter().map(|(cpu, _)| handled(*cpu)));
             }
         }
+        Ok(())
     }
 
     #[inline(always)]
@@ -306,9 +302,8 @@ fn send(shot: &Shot, tally: &Tally, phase: &AtomicU64, overhead: u64, stop: &Ato
         let mut times = histogram();
         tally.phase.store(now, Ordering::Release);
         while phase.load(Ordering::Acquire) == now && !stop.load(Ordering::Relaxed) {
-            shot.before(&mut seen);
-            let mut is_ok = true;
-            let sample = bracket::time(|| is_ok = shot.send(&seen));
+            let mut is_ok = shot.before(&mut seen).is_ok();
+            let sample = bracket::time(|| is_ok = is_ok && shot.send(&seen));
             if !is_ok || !shot.settle(&seen) {
                 tally.has_failed.store(true, Ordering::Release);
                 break;
@@ -330,9 +325,9 @@ impl Target for Crowd {
         (self.sent, self.run_delay_ns, self.elapsed) = (0, 0, Duration::ZERO);
         self.phase = Arc::default();
         self.spinners = self.spinning.iter().map(|&cpu| Spinner::start(cpu)).collect::<Result<_, _>>()?;
-        self.mine = Some(Shot::ready(self.shape, &self.senders[0], &self.spinners, true)?);
+        self.mine = Some(Shot::ready(self.shape, &self.senders[0], &self.spinners)?);
         for sender in &self.senders[1..] {
-            let shot = Shot::ready(self.shape, sender, &self.spinners, false)?;
+            let shot = Shot::ready(self.shape, sender, &self.spinners)?;
             let tally = Arc::new(Tally {
                 sent: AtomicU64::new(0),
                 run_delay_ns: AtomicU64::new(0),
@@ -362,8 +357,12 @@ impl Target for Crowd {
         self.turn()?;
         let since = Instant::now();
         let mut is_ok = true;
+        let mut waited = Ok(());
         for sample in samples {
-            mine.before(&mut self.seen);
+            if let Err(refusal) = mine.before(&mut self.seen) {
+                waited = Err(refusal);
+                break;
+            }
             *sample = bracket::time(|| {
                 for _ in 0..repeat {
                     is_ok &= mine.send(&self.seen);
@@ -378,6 +377,7 @@ impl Target for Crowd {
         self.turn()?;
         self.elapsed += since.elapsed();
         self.run_delay_ns += run_delay_ns().saturating_sub(delay);
+        waited?;
         if !is_ok || self.others.iter().any(|other| other.tally.has_failed.load(Ordering::Acquire)) {
             return Err(Refusal::new("a send failed, or had no answer", "see what else runs on these CPUs"));
         }

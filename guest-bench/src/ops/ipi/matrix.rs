@@ -63,7 +63,7 @@ impl Target for Row {
             let at = self.next % self.cells.len();
             self.next = at + 1;
             let cell = &mut self.cells[at];
-            cell.way.prepare();
+            cell.way.prepare()?;
             let signals = handled(cell.way.dst);
             let mut is_ok = true;
             let start = bracket::start();

@@ -126,7 +126,7 @@ impl Target for Single {
                     std::hint::spin_loop();
                 }
             }
-            self.way.prepare();
+            self.way.prepare()?;
             let gaps = self.spinner.as_ref().map_or(0, |spinner| spinner.line().gaps());
             let signals = handled(self.way.dst);
             let mut is_ok = true;
@@ -168,7 +168,11 @@ impl Target for Single {
     fn details(&mut self) -> Details {
         let mut details = Details::default();
         details.notes.insert("via".into(), self.way.via.about().into());
-        let target = if self.is_halted { "halted" } else { "running" };
+        let target = match (self.is_halted, witness::idle(self.way.dst)) {
+            (false, _) => "running",
+            (true, Some(_)) => "halted",
+            (true, None) => "left to halt, which this kernel does not count (no cpuidle driver)",
+        };
         details.notes.insert("target".into(), target.into());
         let Some(skew) = self.skew else { return details };
         details.notes.insert("skew".into(), format!("{:+} +-{} cycles", skew.offset, skew.uncertainty));

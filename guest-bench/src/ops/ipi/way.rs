@@ -132,10 +132,8 @@ impl Way {
     }
 
     /// Waits until the target's thread, if there is to be one, runs. Other work may have taken its CPU for a while.
-    pub fn prepare(&self) {
-        if let Some(line) = &self.line {
-            line.is_running();
-        }
+    pub fn prepare(&self) -> Result<(), Refusal> {
+        self.line.as_ref().map_or(Ok(()), Line::await_running)
     }
 
     /// Sends one, and waits for the answer where the way has one. False: the kernel returned an error.
