@@ -74,7 +74,10 @@ fn measured(result: &Value, kind: &str, expected: u64) {
     assert!(result["p50"].as_f64().unwrap() > 0.0, "{result}");
     match status {
         "ok" => assert!(moved as f64 >= expected as f64 * 0.98, "{moved} of {expected}: {result}"),
-        "suspect" => assert!(result["reason"].as_str().unwrap().contains("CPU"), "{result}"),
+        "suspect" => {
+            assert!(result["reason"].as_str().unwrap().contains("CPU"), "{result}");
+            assert!(moved as f64 >= expected as f64 * 0.5, "{moved} of {expected}: {result}");
+        }
         other => panic!("{other}: {result}"),
     }
 }
