@@ -86,6 +86,16 @@ pub fn evidence(rounds: &[Round]) -> BTreeMap<String, u64> {
     sums(rounds.iter().map(|round| &round.evidence))
 }
 
+/// Totals of the operation's own, by name.
+pub fn totals(rounds: &[Round]) -> BTreeMap<String, u64> {
+    sums(rounds.iter().map(|round| &round.details.totals))
+}
+
+/// How it was done, as the last round says.
+pub fn notes(rounds: &[Round]) -> BTreeMap<String, String> {
+    rounds.last().map(|round| round.details.notes.clone()).unwrap_or_default()
+}
+
 fn sums<'a, K: Ord + Clone + 'a>(maps: impl Iterator<Item = &'a BTreeMap<K, u64>>) -> BTreeMap<K, u64> {
     let mut sums = BTreeMap::new();
     for (key, count) in maps.flatten() {

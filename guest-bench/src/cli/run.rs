@@ -151,6 +151,14 @@ pub(super) fn number(text: &str) -> Result<u64, String> {
     parsed.map_err(|_| "give a number, such as 12 or 0x40000000".to_owned())
 }
 
+/// How many bytes are read at once.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(size @ (1 | 2 | 4 | 8)) => Ok(size),
+        _ => Err("give 1, 2, 4 or 8".to_owned()),
+    }
+}
+
 /// A time with its unit.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "give a time with its unit, such as 500ms, 2s or 1m".to_owned();

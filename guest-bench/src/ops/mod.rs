@@ -248,6 +248,7 @@ impl<F: FnMut()> Target for Simple<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shared::ops::Care;
 
     #[test]
     fn numbers_are_decimal_or_hexadecimal() {
@@ -264,6 +265,7 @@ mod tests {
         for spec in usual() {
             let op = find(&spec).unwrap();
             assert!(NOUNS.iter().any(|noun| noun.name == op.noun()), "{}", op.name);
+            assert_eq!(op.care, Care::Safe, "{}: it takes a flag", op.name);
         }
     }
 }

@@ -173,7 +173,7 @@ impl Target for Register {
     }
 
     fn details(&mut self) -> Details {
-        let via = format!("/dev/cpu/N/msr, less its own cost as {} tells", self.by);
+        let via = format!("/dev/cpu/N/msr, less its own {} cycles as {} tells", self.way, self.by);
         let notes = [("via", via), ("index", format!("{:#x}", self.index))];
         Details { notes: notes.map(|(name, value)| (name.to_owned(), value)).into(), ..Details::default() }
     }

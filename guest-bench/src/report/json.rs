@@ -50,6 +50,13 @@ fn result(measured: &Measured) -> Result<Value> {
     let rounds = &measured.rounds;
     let clean: Vec<_> = rounds.iter().map(|round| &round.clean).collect();
     let all: Vec<_> = rounds.iter().map(|round| &round.all).collect();
+    if !rounds.is_empty() {
+        // Also when there is no sample: that there are no gaps is what one wants to know.
+        value["rejected"] = serde_json::to_value(stats::rejected(rounds))?;
+        value["evidence"] = serde_json::to_value(stats::evidence(rounds))?;
+        value["totals"] = serde_json::to_value(stats::totals(rounds))?;
+        value["notes"] = serde_json::to_value(stats::notes(rounds))?;
+    }
     if let Some(summary) = Summary::of(&clean, net) {
         merge(&mut value, serde_json::to_value(summary)?);
         value["all"] = serde_json::to_value(Summary::of(&all, net))?;
@@ -57,8 +64,6 @@ fn result(measured: &Measured) -> Result<Value> {
         value["overhead"] = measured.ready.overhead.into();
         value["quantum"] = measured.ready.quantum.into();
         value["repeat"] = measured.ready.repeat.into();
-        value["rejected"] = serde_json::to_value(stats::rejected(rounds))?;
-        value["evidence"] = serde_json::to_value(stats::evidence(rounds))?;
         value["hdr"] = encode(&stats::merge(clean.iter().copied()))?.into();
         value["hdr_all"] = encode(&stats::merge(all.iter().copied()))?.into();
         let medians = clean.iter().filter_map(|pairs| Summary::of(&[pairs], net)?.p50);

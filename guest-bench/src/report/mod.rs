@@ -1,5 +1,6 @@
 //! What was measured, for people and for programs. Nothing here measures.
 
+mod gaps;
 pub mod json;
 pub mod table;
 

@@ -1,6 +1,8 @@
 //! A table for people.
 
-use super::Report;
+use std::collections::BTreeMap;
+
+use super::{Report, gaps};
 use crate::measure::supervisor::{Measured, Status};
 use crate::stats::{self, Scale, Summary};
 
@@ -10,18 +12,24 @@ const HEAD: [&str; 9] = ["OPERATION", "N", "p50", "p90", "p99", "p99.9", "MAX", 
 pub fn text(report: &Report) -> String {
     let mut rows: Vec<Vec<String>> = vec![HEAD.map(str::to_owned).into()];
     let mut remarks = Vec::new();
+    // By what is missing, which is often the same.
+    let mut skipped: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for measured in &report.results {
         let title = measured.spec.title();
         if let Some(row) = row(measured, &title, report.tsc.hz) {
             rows.push(row);
         }
+        remarks.extend(gaps::line(measured));
         match &measured.status {
             Status::Ok => {}
             Status::Suspect(reason) => remarks.push(format!("SUSPECT {title}: {reason}")),
-            Status::Skipped(reason, hint) => remarks.push(format!("skipped {title}: {reason}; {hint}")),
+            Status::Skipped(reason, hint) => {
+                skipped.entry(format!("{reason}; {hint}")).or_default().push(title);
+            }
             Status::Failed(reason) => remarks.push(format!("FAILED  {title}: {reason}")),
         }
     }
+    remarks.extend(skipped.iter().map(|(why, titles)| format!("skipped {}: {why}", titles.join(", "))));
     let mut text = String::new();
     if rows.len() > 1 {
         text.push_str("in TSC cycles, one operation without the bracket, undisturbed samples\n");
