@@ -1,5 +1,7 @@
 //! The real program on this machine, whatever it is: everything is measured, or skipped for a reason that is said.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
