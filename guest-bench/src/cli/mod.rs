@@ -1,8 +1,11 @@
 //! The command line: each noun's options become a list of [`Spec`]s; everything else is common to all.
 
 mod clock;
+mod compare;
 mod cpuid;
+mod cpus;
 mod hypercall;
+mod ipi;
 mod jitter;
 mod list;
 mod mmio;
@@ -10,6 +13,8 @@ mod msr;
 mod pio;
 mod run;
 mod timer;
+mod tlb;
+mod wake;
 
 use std::process::ExitCode;
 
@@ -43,6 +48,12 @@ enum Command {
     Mmio(mmio::Options),
     /// Model-specific registers
     Msr(msr::Options),
+    /// Interrupts from one vCPU to others
+    Ipi(ipi::Options),
+    /// Removal of a page that other vCPUs have in their TLBs
+    Tlb(tlb::Options),
+    /// Waking a thread on another vCPU
+    Wake(wake::Options),
     /// The shortest system call
     Syscall,
     /// Asking for the time
@@ -55,6 +66,8 @@ enum Command {
     Jitter(jitter::Options),
     /// What can be measured here, and what is missing for the rest
     List(list::Options),
+    /// What changed between reports written with -o json, and how sure that is
+    Compare(compare::Options),
     /// Measure one operation, asked by another kvm-bench
     #[command(hide = true)]
     Worker,
@@ -91,6 +104,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Worker => worker::main().map(|()| ExitCode::SUCCESS),
+        Command::Compare(options) => compare::run(&options, &cli.common),
         Command::List(options) => list::run(&options, &cli.common),
         Command::All(all) => all.specs().and_then(|specs| run::run(&specs, &cli.common)),
         Command::Cpuid(options) => run::run(&options.specs(), &cli.common),
@@ -103,6 +117,9 @@ pub fn main() -> ExitCode {
         Command::Timer(options) => run::run(&options.specs(), &cli.common),
         Command::Fault => run::run(&usual("fault"), &cli.common),
         Command::Jitter(options) => run::run(&options.specs(), &cli.common),
+        Command::Ipi(options) => options.run(&cli.common),
+        Command::Tlb(options) => options.run(&cli.common),
+        Command::Wake(options) => options.run(&cli.common),
     };
     result.unwrap_or_else(|error| {
         eprintln!("kvm-bench: {error:#}");

@@ -3,7 +3,9 @@
 
 pub mod disturbance;
 pub mod overhead;
+pub mod perf_page;
 pub mod round;
+pub mod skew;
 pub mod supervisor;
 pub mod tsc;
 pub mod worker;

@@ -128,6 +128,8 @@ impl Run {
         let measured =
             Measured { spec: spec.clone(), status: Status::Ok, ready: Ready::default(), rounds: Vec::new() };
         let mut run = Self { measured, worker: Some(Worker::spawn()?) };
+        // A bad number is refused when the worker opens the operation.
+        let cpu = spec.source().ok().flatten().unwrap_or(cpu);
         let task = Task { spec: spec.clone(), cpu, hz };
         run.exchange(&serde_json::to_string(&task)?, PATIENCE, stop);
         Ok(run)

@@ -60,6 +60,9 @@ pub struct Ready {
     pub quantum: u64,
     /// How many operations a sample holds.
     pub repeat: u32,
+    /// Operations done before the first sample, to warm up.
+    #[serde(default)]
+    pub warm_up: u64,
 }
 
 /// Samples between two looks at what may have disturbed them.
@@ -117,7 +120,9 @@ struct Worker {
 
 impl Worker {
     fn open(task: &Task) -> Result<Self, Refusal> {
-        let place = Place { cpu: task.cpu, hz: task.hz };
+        let place = Place::new(task.cpu, task.hz).map_err(|error| {
+            Refusal::new(format!("the kernel does not say which CPUs may be used: {error}"), "nothing helps")
+        })?;
         cpu::pin(task.cpu).map_err(|error| {
             Refusal::new(
                 format!("cannot run on CPU {}: {error}", task.cpu),
@@ -129,7 +134,7 @@ impl Worker {
         let Overhead { cycles, quantum } = overhead::measure();
         let way = target.way();
         let overhead = if op.name == "null" { 0 } else { way.map_or(0, |way| cycles + way) };
-        let ready = Ready { overhead, quantum, repeat: 1 };
+        let ready = Ready { overhead, quantum, repeat: 1, warm_up: 0 };
         let is_bracket_alone = way == Some(0);
         let yardstick = Yardstick::of(op);
         let mut worker = Self { target, cpu: task.cpu, ready, chunk: CHUNK, is_bracket_alone, yardstick };
@@ -163,6 +168,7 @@ impl Worker {
                 break;
             }
         }
+        self.ready.warm_up = cycles.len() as u64;
         let each = start.elapsed() / u32::try_from(cycles.len()).unwrap_or(u32::MAX).max(1);
         let fit = CHUNK_TIME.as_nanos() / each.as_nanos().max(1);
         self.chunk =

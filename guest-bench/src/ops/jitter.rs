@@ -128,7 +128,7 @@ mod tests {
     use crate::measure::tsc;
 
     fn watch(threshold: u64, time: Duration, most: u64) -> Round {
-        let place = Place { cpu: 0, hz: tsc::find().hz };
+        let place = Place::new(0, tsc::find().hz).unwrap();
         let mut target = open(&Spec::new("jitter").with("threshold_ns", threshold), place).unwrap();
         target.watch(time, most).unwrap().unwrap()
     }
@@ -167,7 +167,7 @@ mod tests {
         });
         let round = std::thread::spawn(move || {
             crate::cpu::pin(cpu).unwrap();
-            let place = Place { cpu, hz: tsc::find().hz };
+            let place = Place::new(cpu, tsc::find().hz).unwrap();
             let mut target = open(&Spec::new("jitter"), place).unwrap();
             target.watch(Duration::from_millis(400), u64::MAX).unwrap().unwrap()
         });

@@ -6,7 +6,9 @@ pub(crate) mod clocksource;
 mod cpuid;
 mod device_memory;
 mod fault;
+mod helper;
 mod hypercall;
+mod ipi;
 mod jitter;
 mod mmio;
 pub(crate) mod msr;
@@ -16,13 +18,19 @@ mod pio;
 mod resources;
 mod syscall;
 pub(crate) mod timer;
+mod tlb;
+mod wake;
+mod witness;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
+use rustix::thread::{CpuSet, sched_getaffinity};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cpu;
 use crate::measure::round::{Details, Round};
 use crate::shared::bracket::{self, Sample};
 use crate::shared::ops::{self, Op};
@@ -78,10 +86,41 @@ impl Spec {
         }
     }
 
-    /// The name with the arguments: `cpuid leaf=0x1`.
+    /// A switch, off when it is missing.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.args.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// The CPU on which it is to be done, when it says so itself with `src`.
+    ///
+    /// # Errors
+    /// When that is no number.
+    pub fn source(&self) -> Result<Option<usize>, Refusal> {
+        self.cpu("src")
+    }
+
+    /// The number of a CPU.
+    ///
+    /// # Errors
+    /// When there is something else.
+    pub fn cpu(&self, name: &str) -> Result<Option<usize>, Refusal> {
+        if !self.args.contains_key(name) {
+            return Ok(None);
+        }
+        let number = self.number(name, 0)?;
+        // No kernel has as many CPUs as would not fit.
+        Ok(Some(usize::try_from(number).unwrap_or(usize::MAX)))
+    }
+
+    /// The name with the arguments: `cpuid leaf=0x1`, `ipi:single 0 -> 1`.
     pub fn title(&self) -> String {
         let mut title = self.op.clone();
-        for (name, value) in &self.args {
+        let way = self.args.get("src").zip(self.args.get("dst"));
+        if let Some((src, dst)) = way {
+            title.push_str(&format!(" {src} -> {dst}"));
+        }
+        let is_said = |name: &str| way.is_some() && matches!(name, "src" | "dst");
+        for (name, value) in self.args.iter().filter(|(name, _)| !is_said(name)) {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             title.push_str(&format!(" {name}={value}"));
         }
@@ -111,8 +150,25 @@ impl Refusal {
 pub struct Place {
     /// The CPU that it is pinned to.
     pub cpu: usize,
-    /// Frequency of the time-stamp counter.
+    /// Frequency of the time-stamp counter, cycles per second.
     pub hz: u64,
+    /// Those that it might use before it was pinned, for threads that help.
+    pub cpus: CpuSet,
+}
+
+impl Place {
+    /// On a CPU, for a thread that is not yet pinned.
+    ///
+    /// # Errors
+    /// When the kernel does not say which CPUs the thread may use.
+    pub fn new(cpu: usize, hz: u64) -> io::Result<Self> {
+        Ok(Self { cpu, hz, cpus: sched_getaffinity(None)? })
+    }
+
+    /// The CPUs that may be used, ascending. They need not be contiguous.
+    pub fn allowed(&self) -> Vec<usize> {
+        cpu::listed(&self.cpus)
+    }
 }
 
 /// An operation that is ready to be measured by the thread that opened it. Dropping it puts back what it changed.
@@ -180,6 +236,9 @@ pub struct Noun {
     pub open: fn(&Spec, Place) -> Opened,
 }
 
+/// How long a thread has slept when it is woken, where nothing else is asked for, microseconds.
+pub use wake::SLEEPS as WAKE_SLEEPS_US;
+
 /// Every noun, in the order of reports.
 pub const NOUNS: &[Noun] = &[
     null::NOUN,
@@ -193,6 +252,9 @@ pub const NOUNS: &[Noun] = &[
     timer::NOUN,
     fault::NOUN,
     jitter::NOUN,
+    ipi::NOUN,
+    tlb::NOUN,
+    wake::NOUN,
 ];
 
 /// What `all` measures.
@@ -219,6 +281,12 @@ pub fn open(spec: &Spec, place: Place) -> Opened {
     let noun = NOUNS.iter().find(|one| one.name == noun);
     let noun = noun.ok_or_else(|| Refusal::new(format!("{} has no code", spec.op), "report this"))?;
     (noun.open)(spec, place)
+}
+
+/// Source and target of an operation between two CPUs, for what is asked for; `numa` is `within`, `across` or `any`. None
+/// when there is no such pair.
+pub fn pair(allowed: &[usize], src: usize, dst: Option<usize>, numa: &str) -> Option<(usize, usize)> {
+    ipi::pair(allowed, src, dst, numa)
 }
 
 /// Times a function that does the operation once.
@@ -258,6 +326,8 @@ mod tests {
         assert_eq!(spec.number("none", 7), Ok(7));
         assert!(spec.number("bad", 0).is_err());
         assert_eq!(spec.title(), "cpuid bad=x leaf=0x4000000a other=12");
+        let spec = Spec::new("ipi:single").with("src", 0).with("dst", 1).with("via", "perf");
+        assert_eq!(spec.title(), "ipi:single 0 -> 1 via=perf");
     }
 
     #[test]

@@ -42,10 +42,6 @@ fn open(spec: &Spec, place: Place) -> Opened {
     let mut target = Register::open(&device.join("msr"), index, writes)?;
     let (way, by) = target.calibrate(&device.join("cpuid"))?;
     (target.way, target.by) = (way, by);
-    if writes {
-        // What is refused shall be so now.
-        target.fill(&mut [Sample::default()], 1)?;
-    }
     Ok(Box::new(target))
 }
 
@@ -76,7 +72,9 @@ impl Register {
             Refusal::new(format!("{} cannot be opened: {error}", path.display()), hint)
         })?;
         let mut register = Self { file, index, writes, held: 0, way: 0, by: "" };
-        register.held = register.read()?;
+        if writes {
+            register.held = register.read()?;
+        }
         Ok(register)
     }
 

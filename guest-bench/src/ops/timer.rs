@@ -235,7 +235,7 @@ mod tests {
     use crate::measure::tsc;
 
     fn place() -> Place {
-        Place { cpu: 0, hz: tsc::find().hz }
+        Place::new(0, tsc::find().hz).unwrap()
     }
 
     #[test]

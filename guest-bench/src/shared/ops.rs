@@ -174,6 +174,11 @@ pub const OPS: &[Op] = &[
         Depends("as ipi:single, and halt polling"),
     )),
     linux(op("ipi:mesh", "pairs of vCPUs at the same time", Depends("as ipi:single"))),
+    linux(op(
+        "ipi:matrix",
+        "an interrupt from one vCPU to each other one that runs: until it has answered",
+        Depends("as ipi:single"),
+    )),
     op("ipi:broadcast", "an interrupt to all others: until all have answered", Depends("as ipi:single")),
     payload(op("eoi", "the end-of-interrupt write", Depends("none with APICv, AVIC or PV EOI"))),
     payload(slow(op("hlt", "HLT, woken by a timer at once", Depends("idle")))),
