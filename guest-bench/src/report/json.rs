@@ -70,6 +70,7 @@ fn result(measured: &Measured) -> Result<Value> {
         value["all"] = serde_json::to_value(Summary::of(&all, net))?;
         value["raw"] = serde_json::to_value(Summary::of(&all, Scale::Raw))?;
         value["overhead"] = measured.ready.overhead.into();
+        value["way"] = measured.ready.way.into();
         value["quantum"] = measured.ready.quantum.into();
         value["repeat"] = measured.ready.repeat.into();
         let samples: u64 = rounds.iter().map(Round::samples).sum();
