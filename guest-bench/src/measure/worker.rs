@@ -202,7 +202,12 @@ impl Worker {
             let left = usize::try_from(ask.samples - judged.len() as u64).unwrap_or(usize::MAX);
             let chunk = &mut buffer[..left.min(self.chunk)];
             let then = Disturbances::now(self.cpu);
+            let since = Instant::now();
             result = self.target.fill(chunk, self.ready.repeat);
+            // It took far longer than in the warm-up: what it waits for is not there, and the limit is to be kept.
+            if since.elapsed() > CHUNK_TIME * 20 {
+                self.chunk = (self.chunk / 2).max(1);
+            }
             if result.is_ok() {
                 let seen = Disturbances::now(self.cpu).since(then);
                 judged.extend(judge(chunk, seen, self.cpu, self.target.sleeps()));
