@@ -64,8 +64,10 @@ const CHUNK: usize = 1000;
 const CHUNK_TIME: Duration = Duration::from_millis(10);
 /// Warm-up: so many operations or so long, whichever is more.
 const WARM_UP: (usize, Duration) = (1000, Duration::from_millis(50));
-/// An operation that takes fewer steps of the counter than this is repeated inside the bracket.
+/// An operation that takes fewer steps of the counter than this is repeated inside the bracket,
 const STEPS: u64 = 20;
+/// until it takes so many: a step is then 1 % of a sample.
+const STEPS_REPEATED: u64 = 100;
 /// At most so often.
 const REPEAT_MAX: u64 = 64;
 
@@ -151,8 +153,8 @@ impl Worker {
         self.chunk = usize::try_from(fit).unwrap_or(CHUNK).clamp(10, CHUNK);
         cycles.sort_unstable();
         let median = cycles.get(cycles.len() / 2).copied().unwrap_or(0).saturating_sub(self.ready.overhead);
-        let enough = STEPS * self.ready.quantum;
-        if pace == Pace::Fast && median < enough && self.ready.overhead > 0 {
+        if pace == Pace::Fast && median < STEPS * self.ready.quantum && self.ready.overhead > 0 {
+            let enough = STEPS_REPEATED * self.ready.quantum;
             self.ready.repeat = u32::try_from(enough.div_ceil(median.max(1)).min(REPEAT_MAX)).unwrap_or(1);
         }
         Ok(())
