@@ -53,7 +53,7 @@ fn interrupt_while_measuring(signal: Signal) -> (Value, Duration) {
     kill_process(pid, signal).unwrap();
     let sent = Instant::now();
     let output = run.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
     (serde_json::from_slice(&output.stdout).unwrap(), sent.elapsed())
 }
 
@@ -82,7 +82,7 @@ fn an_interrupt_before_the_first_round_is_no_failure() {
     wait_until("a worker", || children(run.id()) >= 1);
     kill_process(Pid::from_child(&run), Signal::INT).unwrap();
     let output = run.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["interrupted"], true);
 }
