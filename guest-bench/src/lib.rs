@@ -12,6 +12,7 @@ pub mod environment;
 pub mod kernel_log;
 pub mod measure;
 pub mod nature;
+pub mod numa;
 pub mod ops;
 pub mod payload;
 pub mod protocol;

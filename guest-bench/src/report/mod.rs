@@ -1,6 +1,9 @@
 //! What was measured, for people and for programs. Nothing here measures.
 
+mod detail;
+pub mod heatmap;
 pub mod json;
+pub mod matrix;
 pub mod table;
 
 use serde_json::Value;

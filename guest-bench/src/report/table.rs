@@ -1,6 +1,6 @@
 //! A table for people.
 
-use super::Report;
+use super::{Report, detail, matrix};
 use crate::measure::supervisor::{Measured, Status};
 use crate::stats::{self, Scale, Summary};
 
@@ -9,11 +9,15 @@ const HEAD: [&str; 9] = ["OPERATION", "N", "p50", "p90", "p99", "p99.9", "MAX", 
 /// The whole report.
 pub fn text(report: &Report) -> String {
     let mut rows: Vec<Vec<String>> = vec![HEAD.map(str::to_owned).into()];
+    let mut details = vec![Vec::new()];
     let mut remarks = Vec::new();
     for measured in &report.results {
         let title = measured.spec.title();
-        if let Some(row) = row(measured, &title, report.tsc.hz) {
+        // A row of the matrix is of many targets: the heat map shows them.
+        let row = row(measured, &title, report.tsc.hz).filter(|_| measured.spec.op != matrix::OP);
+        if let Some(row) = row {
             rows.push(row);
+            details.push(detail::lines(measured, report.tsc.hz));
         }
         match &measured.status {
             Status::Ok => {}
@@ -25,7 +29,11 @@ pub fn text(report: &Report) -> String {
     let mut text = String::new();
     if rows.len() > 1 {
         text.push_str("in TSC cycles, one operation without the bracket, undisturbed samples\n");
-        text.push_str(&aligned(&rows));
+        for (row, details) in aligned(&rows).lines().zip(&details) {
+            text.push_str(row);
+            text.push('\n');
+            details.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        }
     }
     for remark in remarks {
         text.push_str(&remark);
