@@ -49,7 +49,7 @@ fn interrupt_while_measuring(signal: Signal) -> (Value, Duration) {
     let pid = Pid::from_child(&run);
     // Not before the handler is set: the workers come after it.
     wait_until("three workers", || children(run.id()) == 3);
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_millis(2500));
     kill_process(pid, signal).unwrap();
     let sent = Instant::now();
     let output = run.wait_with_output().unwrap();

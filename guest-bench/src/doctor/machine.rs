@@ -20,6 +20,20 @@ pub(super) fn examine(system: &System) -> Section {
     });
     section.fact("kind", nature.kind);
     section.fact("guess", nature.guess);
+    section.fact("exit_costs", nature.exit_costs);
+    if !nature.exit_costs {
+        section.findings.push(Finding {
+            severity: Severity::Info,
+            certainty: Certainty::Likely,
+            what: "nothing here costs exits of KVM".into(),
+            evidence: match cpu::hypervisor() {
+                Some(signature) => format!("CPUID says {signature:?}, an emulator"),
+                None => "CPUID shows no hypervisor".into(),
+            },
+            costs: "none; what other findings say of exits holds for guests of KVM".into(),
+            remedy: "run this in the guest that is meant".into(),
+        });
+    }
     section.fact("hypervisor", cpu::hypervisor());
     section.fact("cpu", model);
     section.fact("kernel", system.read("/proc/sys/kernel/osrelease"));
@@ -36,10 +50,12 @@ pub(super) fn examine(system: &System) -> Section {
         "timer_slack_ns",
         system.read("/proc/self/timerslack_ns").and_then(|text| text.parse::<u64>().ok()),
     );
-    section
-        .fact("nohz_full", system.read("/sys/devices/system/cpu/nohz_full").filter(|text| !text.is_empty()));
+    section.fact(
+        "nohz_full",
+        system.read("/sys/devices/system/cpu/nohz_full").filter(|text| !text.is_empty() && text != "(null)"),
+    );
     section.fact("mitigations", mitigations(system));
-    if apic == Some("xapic") && cpu::hypervisor().is_some() {
+    if apic == Some("xapic") && nature.exit_costs {
         section.findings.push(Finding {
             severity: Severity::Warning,
             certainty: Certainty::Likely,

@@ -181,7 +181,10 @@ mod tests {
         let sections = examine(&system, Duration::ZERO);
         assert_eq!(sections.len(), 7);
         for section in sections {
-            assert_eq!(section.findings, [], "{}", section.name);
+            // What it is, CPUID says, which no test can make up.
+            let findings =
+                section.findings.iter().filter(|finding| !finding.what.starts_with("nothing here"));
+            assert_eq!(findings.count(), 0, "{section:?}");
         }
     }
 }
