@@ -81,6 +81,7 @@ core::arch::global_asm!(
     RESUME_RSP = const offset_of!(Cpu, resume_rsp),
     STAMP = const offset_of!(Cpu, stamp),
     STRANGE = const offset_of!(Cpu, strange),
+    WATCHDOG = const crate::idt::WATCHDOG,
     X2APIC_EOI = const 0x80b,
     XAPIC_EOI = const 0xfee0_00b0_u32,
 );
@@ -263,6 +264,13 @@ pub fn features() -> Features {
         invariant_tsc: invariant,
         signature: one.eax,
     }
+}
+
+/// Zero, of which the compiler does not know: it would make several at once with XORPS, which not every hypervisor's instruction
+/// emulator has.
+#[inline(always)]
+pub fn zero() -> u64 {
+    core::hint::black_box(0)
 }
 
 /// One leaf; its EBX belongs to the compiler, which this minds.
