@@ -28,6 +28,7 @@ mod drilldown_msr;
 mod drilldown_rip;
 mod drilldown_time;
 mod guest;
+mod kvm_bench;
 mod placement;
 mod robustness;
 mod tracer_attach;
@@ -60,6 +61,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_time::RAW, drilldown_time::CLASSIC),
         (drilldown_halt::RAW, drilldown_halt::CLASSIC),
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),
+        (kvm_bench::RAW, kvm_bench::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
