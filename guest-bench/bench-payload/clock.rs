@@ -115,14 +115,17 @@ fn by_pit() -> Option<Clock> {
     let first = bracket::start();
     outb(PIT_COUNTER_2, (PIT_COUNT >> 8) as u8);
     let start = bracket::start();
+    // It rises somewhere between the last look that found it down and the end of the one that finds it up.
     let mut looked = start;
     let mut looks = 0;
     let clock = loop {
         let now = rdtsc();
-        if inb(PORT_B) & OUTPUT != 0 {
+        let is_up = inb(PORT_B) & OUTPUT != 0;
+        let after = rdtsc();
+        if is_up {
             // One that is up at once was never down: nobody answers there.
-            let off = (now - looked) + (start - first);
-            break (looks > 3).then(|| Clock::from(now - start, PIT_COUNT, PIT_HZ, off, "8254"));
+            let off = (after - looked) + (start - first);
+            break (looks > 3).then(|| Clock::from(after - start, PIT_COUNT, PIT_HZ, off, "8254"));
         }
         looked = now;
         looks += 1;

@@ -44,6 +44,7 @@ struct Ready {
     overhead: u64,
     quantum: u64,
     repeat: u32,
+    warm_up: u64,
 }
 
 /// One operation under way.
@@ -117,7 +118,7 @@ impl<'a> Bench<'a> {
             op: &shared_ops::OPS[0],
             argument: cpu::zero(),
             action: None,
-            ready: Ready { overhead: cpu::zero(), quantum: 1, repeat: 1 },
+            ready: Ready { overhead: cpu::zero(), quantum: 1, repeat: 1, warm_up: cpu::zero() },
         };
         self.empty = self.overhead();
         let mut tasks = [null; MAX_TASKS];
@@ -258,7 +259,7 @@ impl<'a> Bench<'a> {
             }
         }
         let (overhead, quantum) = self.empty;
-        task.ready = Ready { overhead, quantum, repeat: 1 };
+        task.ready = Ready { overhead, quantum, repeat: 1, warm_up: cpu::zero() };
         if task.action.is_some_and(Action::is_unbracketed) {
             task.ready.overhead = 0;
         }
@@ -287,6 +288,7 @@ impl<'a> Bench<'a> {
                 break;
             }
         }
+        task.ready.warm_up = taken;
         let median = self.all.median();
         let enough = STEPS * quantum;
         let net = median.saturating_sub(overhead);
@@ -465,6 +467,8 @@ impl<'a> Bench<'a> {
         self.serial.number(ready.quantum);
         self.serial.raw(",\"repeat\":");
         self.serial.number(ready.repeat.into());
+        self.serial.raw(",\"warm_up\":");
+        self.serial.number(ready.warm_up);
         self.serial.raw("},\"all\":");
         self.all.write(&mut self.serial);
         // The same as all when it is not there: most of a line is one of the two.
