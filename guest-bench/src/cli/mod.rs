@@ -10,6 +10,7 @@ mod jitter;
 mod list;
 mod mmio;
 mod msr;
+mod payload;
 mod pio;
 mod run;
 mod timer;
@@ -68,6 +69,8 @@ enum Command {
     List(list::Options),
     /// What changed between reports written with -o json, and how sure that is
     Compare(compare::Options),
+    /// The same operations and those that need ring 0, without an operating system: a file that boots, and a reader of what it says
+    Payload(payload::Options),
     /// Measure one operation, asked by another kvm-bench
     #[command(hide = true)]
     Worker,
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Worker => worker::main().map(|()| ExitCode::SUCCESS),
         Command::Compare(options) => compare::run(&options, &cli.common),
+        Command::Payload(options) => payload::run(&options, &cli.common),
         Command::List(options) => list::run(&options, &cli.common),
         Command::All(all) => all.specs().and_then(|specs| run::run(&specs, &cli.common)),
         Command::Cpuid(options) => run::run(&options.specs(), &cli.common),
