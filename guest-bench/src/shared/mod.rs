@@ -3,4 +3,5 @@
 //! These files are compiled twice, into this crate and, with `#[path]`, into the payload: they use `core` only.
 
 pub mod bracket;
+pub mod marks;
 pub mod ops;
