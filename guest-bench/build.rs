@@ -1,4 +1,5 @@
-//! Builds the freestanding guest with the same rustc and turns it into a flat image for `include_bytes!`.
+//! Builds the two freestanding guests with the same rustc: the one of `kvm-utils selftest`, which becomes a flat image, and the
+//! one that measures, which stays an ELF file.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -7,11 +8,14 @@ use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=payload");
+    println!("cargo::rerun-if-changed=bench-payload");
     println!("cargo::rerun-if-changed=src/protocol.rs");
+    println!("cargo::rerun-if-changed=src/shared");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let elf = out.join("payload.elf");
-    compile(&elf)?;
+    compile("payload", &elf)?;
+    compile("bench-payload", &out.join("bench-payload.elf"))?;
     let image = Image::from_elf(&fs::read(&elf)?)?;
     fs::write(out.join("payload.bin"), &image.bytes)?;
     fs::write(
@@ -24,8 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Compiles payload/main.rs. Cargo's own flags stay out: they are for a hosted program (`crt-static`), this is none.
-fn compile(elf: &Path) -> Result<(), Box<dyn Error>> {
+/// Compiles main.rs in a directory, with the link.ld there. Cargo's own flags stay out: they are for a hosted program (`crt-static`), this is none.
+fn compile(directory: &str, elf: &Path) -> Result<(), Box<dyn Error>> {
     let target = env::var("TARGET")?;
     if !target.starts_with("x86_64-") {
         return Err(
@@ -33,9 +37,11 @@ fn compile(elf: &Path) -> Result<(), Box<dyn Error>> {
         );
     }
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let source = root.join(directory);
+    let name = directory.replace('-', "_");
     let mut rustc = Command::new(env::var("RUSTC")?);
     rustc
-        .args(["--crate-name", "payload", "--crate-type", "bin", "--edition", "2024", "--target", &target])
+        .args(["--crate-name", &name, "--crate-type", "bin", "--edition", "2024", "--target", &target])
         .args(["-C", "panic=abort", "-C", "opt-level=2", "-C", "codegen-units=1", "-C", "target-cpu=x86-64"])
         .args(["-C", "relocation-model=static", "-C", "no-redzone=yes", "-C", "overflow-checks=no"])
         .args([
@@ -43,11 +49,11 @@ fn compile(elf: &Path) -> Result<(), Box<dyn Error>> {
             "link-args=-nostartfiles -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack",
         ])
         .arg("-C")
-        .arg(format!("link-arg=-Wl,-T,{}", root.join("payload/link.ld").display()))
+        .arg(format!("link-arg=-Wl,-T,{}", source.join("link.ld").display()))
         .arg(format!("--remap-path-prefix={}=.", root.display()))
         .arg("-o")
         .arg(elf)
-        .arg(root.join("payload/main.rs"));
+        .arg(source.join("main.rs"));
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
         let mut option = std::ffi::OsString::from("linker=");
         option.push(linker);

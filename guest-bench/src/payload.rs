@@ -9,6 +9,10 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/payload.rs"));
 }
 
+/// The payload that measures: one ELF64 file that boots by PVH (the note with its 32-bit entry) and by multiboot 1, says JSON
+/// lines on COM1 and turns the machine off. Its source is in `bench-payload/`.
+pub static BENCH_ELF: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bench-payload.elf"));
+
 /// The flat image.
 pub static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/payload.bin"));
 /// Guest-physical address of the image's first byte.
