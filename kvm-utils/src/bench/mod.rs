@@ -3,6 +3,8 @@
 //!
 //! [`Machine`] is what the payload runs on, [`run`] runs it to its end and shows an [`Observer`] what it prints.
 
+mod attribute;
+mod budget;
 mod elf;
 mod error;
 mod machine;
@@ -11,6 +13,8 @@ mod run;
 mod serial;
 mod start_info;
 
+pub use attribute::{Beside, Exits, Ledger, Meter, Seen, Times, Untraced};
+pub use budget::{Budget, Counted, EMPTY, Reason, Split, budgets};
 pub use error::Error;
 pub use machine::{Config, Machine};
 pub use qemu::run_in_qemu;

@@ -56,11 +56,11 @@ pub trait Observer {
     /// When the run shall end.
     fn line(&mut self, line: &str) -> Result<(), Error>;
 
-    /// The first vCPU wrote to [`MARK_PORT`]. It enters the guest again right after this returns.
+    /// The first vCPU wrote to [`MARK_PORT`](kvm_bench::shared::marks). It enters the guest again right after this returns.
     ///
     /// # Errors
     /// When the run shall end.
-    fn mark(&mut self, mark: u8) -> Result<(), Error>;
+    fn mark(&mut self, mark: u32) -> Result<(), Error>;
 }
 
 /// What the threads share.
@@ -238,7 +238,7 @@ enum Seen {
     /// A line was printed.
     Line,
     /// A mark was set.
-    Mark(u8),
+    Mark(u32),
     /// The guest ends.
     End(End),
     /// What should not happen, in words.
@@ -248,7 +248,9 @@ enum Seen {
 /// Answers for all devices: COM1, what ends the machine, and nothing else.
 fn answer(exit: VcpuExit<'_>, shared: &Shared<'_>) -> Seen {
     match exit {
-        VcpuExit::IoOut(MARK_PORT, data) => data.first().map_or(Seen::Nothing, |mark| Seen::Mark(*mark)),
+        VcpuExit::IoOut(MARK_PORT, data) => {
+            data.try_into().map_or(Seen::Nothing, |mark| Seen::Mark(u32::from_le_bytes(mark)))
+        }
         VcpuExit::IoOut(port, data) if serial::is_com1(port) => {
             if shared.serial.write(port, data) {
                 Seen::Line
@@ -274,5 +276,108 @@ fn answer(exit: VcpuExit<'_>, shared: &Shared<'_>) -> Seen {
         VcpuExit::Hlt | VcpuExit::SystemEvent(..) => Seen::End(End::Off),
         VcpuExit::InternalError => Seen::Unusual("an internal error of KVM".to_owned()),
         exit => Seen::Unusual(format!("{exit:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, elf};
+    use super::*;
+
+    /// Sees everything and says nothing.
+    #[derive(Default)]
+    struct Ears {
+        lines: Vec<String>,
+        marks: Vec<u32>,
+    }
+
+    impl Observer for Ears {
+        fn line(&mut self, line: &str) -> Result<(), Error> {
+            self.lines.push(line.to_owned());
+            Ok(())
+        }
+
+        fn mark(&mut self, mark: u32) -> Result<(), Error> {
+            self.marks.push(mark);
+            Ok(())
+        }
+    }
+
+    /// Runs 32-bit code; None, and a word why, where there is no KVM to run it.
+    fn heard(code: &[u8], patience: Duration) -> Option<(Result<End, Error>, Ears)> {
+        let config = Config { vcpus: 2, command_line: String::new() };
+        let mut machine = match Machine::new(&elf::tests::file(code, 0x2000, 18), &config) {
+            Ok(machine) => machine,
+            Err(error) => {
+                eprintln!("not tested: {error}");
+                return None;
+            }
+        };
+        let mut ears = Ears::default();
+        let options = Options { pin: &[], patience, stop: &AtomicBool::new(false) };
+        Some((run(&mut machine, &options, &mut ears), ears))
+    }
+
+    /// `mov dx, port; mov al, value; out dx, al`
+    fn out(port: u16, value: u8) -> Vec<u8> {
+        let [low, high] = port.to_le_bytes();
+        vec![0x66, 0xba, low, high, 0xb0, value, 0xee]
+    }
+
+    /// `mov dx, port; mov eax, mark; out dx, eax`
+    fn mark(mark: u8) -> Vec<u8> {
+        let [low, high] = MARK_PORT.to_le_bytes();
+        vec![0x66, 0xba, low, high, 0xb8, mark, 0, 0, 0, 0xef]
+    }
+
+    /// `mov dx, port; in al, dx; mov dx, 0x3f8; out dx, al`
+    fn say_what_is_at(port: u16) -> Vec<u8> {
+        let [low, high] = port.to_le_bytes();
+        vec![0x66, 0xba, low, high, 0xec, 0x66, 0xba, 0xf8, 0x03, 0xee]
+    }
+
+    #[test]
+    fn a_guest_prints_marks_and_ends() {
+        let letters = |text: &str| text.bytes().flat_map(|byte| out(0x3f8, byte)).collect::<Vec<_>>();
+        let code = [
+            letters("a\n"),
+            mark(7),
+            say_what_is_at(0x1234),
+            say_what_is_at(0x3fd),
+            mark(0),
+            letters("\nrest"),
+            out(DEBUG_EXIT, 0),
+        ];
+        let Some((end, ears)) = heard(&code.concat(), Duration::from_secs(20)) else { return };
+        assert_eq!(end.unwrap(), End::Off);
+        assert_eq!(ears.marks, [7, 0]);
+        // Nothing answers at 0x1234: 0xff, which is no text.
+        assert_eq!(ears.lines, ["a", "\u{fffd}`", "rest"]);
+    }
+
+    #[test]
+    fn what_ends_a_guest_is_told_apart() {
+        let patience = Duration::from_millis(300);
+        let reset = out(KEYBOARD, RESET);
+        let Some((end, _)) = heard(&reset, Duration::from_secs(20)) else { return };
+        assert_eq!(end.unwrap(), End::Off);
+        // `ud2` without a table of handlers.
+        let (end, _) = heard(&[0x0f, 0x0b], Duration::from_secs(20)).unwrap();
+        assert_eq!(end.unwrap(), End::Shutdown);
+        // For ever: `jmp $`, and `cli; hlt`, in which KVM waits in the kernel.
+        for endless in [&[0xeb, 0xfe][..], &[0xfa, 0xf4, 0xeb, 0xfd]] {
+            let (end, _) = heard(endless, patience).unwrap();
+            assert!(matches!(end, Err(Error::Silent { .. })), "{end:?}");
+        }
+    }
+
+    #[test]
+    fn the_payload_says_that_it_is_done() {
+        let config = Config { vcpus: 1, command_line: "ops=null samples=10 rounds=1".to_owned() };
+        let Ok(mut machine) = Machine::new(kvm_bench::payload::BENCH_ELF, &config) else { return };
+        let mut ears = Ears::default();
+        let options = Options { pin: &[0], patience: Duration::from_secs(20), stop: &AtomicBool::new(false) };
+        assert_eq!(run(&mut machine, &options, &mut ears).unwrap(), End::Off);
+        assert_eq!(ears.lines.last().map(String::as_str), Some("{\"done\":true}"), "{:?}", ears.lines);
     }
 }
