@@ -36,20 +36,12 @@ pub struct Machine {
     pub(super) vcpus: Vec<VcpuFd>,
     /// For taking each of them out of `KVM_RUN`.
     pub(super) kicks: Vec<Kick>,
-    /// Frequency of the guest's time-stamp counter, kHz.
-    tsc_khz: u32,
     _vm: VmFd,
     /// Dropped last: nothing uses it any more when the vCPUs and the VM are gone.
     _memory: GuestMemory,
 }
 
 impl Machine {
-    /// Frequency of the guest's time-stamp counter, kHz, if KVM tells.
-    #[must_use]
-    pub fn tsc_khz(&self) -> Option<u32> {
-        Some(self.tsc_khz).filter(|khz| *khz != 0)
-    }
-
     /// Creates one with the program in its memory.
     ///
     /// # Errors
@@ -93,11 +85,11 @@ impl Machine {
         let supported = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(VmError::kvm("tell the CPUID it supports"))?;
-        let (mut vcpus, mut kicks, mut tsc_khz) = (Vec::new(), Vec::new(), 0);
+        let (mut vcpus, mut kicks) = (Vec::new(), Vec::new());
         for id in 0..config.vcpus {
             let fd = vm.create_vcpu(id.into()).map_err(VmError::kvm("create a vCPU"))?;
             // A KVM that cannot tell leaves it to the guest to find out.
-            tsc_khz = fd.get_tsc_khz().unwrap_or(0);
+            let tsc_khz = fd.get_tsc_khz().unwrap_or(0);
             let cpuid = cpuid(&supported, id, config.vcpus, tsc_khz)?;
             fd.set_cpuid2(&cpuid).map_err(VmError::kvm("set the CPUID of a vCPU"))?;
             if id == 0 {
@@ -106,7 +98,7 @@ impl Machine {
             kicks.push(Kick::new(&fd)?);
             vcpus.push(fd);
         }
-        Ok(Self { vcpus, kicks, tsc_khz, _vm: vm, _memory: memory })
+        Ok(Self { vcpus, kicks, _vm: vm, _memory: memory })
     }
 }
 
