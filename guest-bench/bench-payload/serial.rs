@@ -108,9 +108,4 @@ impl Serial {
         }
         self.byte(b'"');
     }
-
-    /// The end of a line.
-    pub fn line_end(&mut self) {
-        self.byte(b'\n');
-    }
 }
