@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kvm_bench::measure::supervisor::Measured;
+use kvm_bench::measure::{Round, supervisor::Measured, worker::Ready};
 use kvm_bench::shared::ops::{self, Exits};
 use kvm_bench::stats::{Scale, Summary};
 use kvm_utils_common::ledger::{BUCKET_COUNT, Bucket};
@@ -36,10 +36,10 @@ pub struct Counted {
     pub stated: Option<(&'static str, u32)>,
 }
 
-/// Where one operation's time goes, TSC cycles of the guest.
+/// Where one operation's time goes, TSC cycles of the guest: means of the round whose mean is the median of all rounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Split {
-    /// How often it was done.
+    /// How often it was done in that round.
     pub operations: u64,
     /// Mean of all samples, without the bracket, as the guest measured it with the tracer beside it.
     pub round_trip: f64,
@@ -198,20 +198,45 @@ impl Counted {
     }
 }
 
+/// Mean of all samples of a round, without the bracket, TSC cycles.
+fn mean(round: &Round, ready: Ready) -> Option<f64> {
+    Summary::of(&[&round.all], Scale::Net(ready)).map(|summary| summary.mean)
+}
+
+/// The one in the middle, if any: what disturbed other rounds does not move it.
+fn median<T>(mut all: Vec<T>, value: impl Fn(&T) -> f64) -> Option<T> {
+    all.sort_by(|a, b| value(a).total_cmp(&value(b)));
+    let middle = all.len().saturating_sub(1) / 2;
+    all.into_iter().nth(middle)
+}
+
+/// Mean of all samples of the round in the middle, TSC cycles.
+#[must_use]
+pub fn typical(measured: &Measured) -> Option<f64> {
+    let means = measured.rounds.iter().filter_map(|round| mean(round, measured.ready));
+    median(means.collect(), |mean| *mean)
+}
+
+/// Splits the round in the middle: of several rounds the columns would add up only if those that something disturbed were in.
 fn split(measured: &Measured, rounds: &[&Seen<Ledger>], marks: &Ledger, tsc_khz: u32) -> Option<Split> {
-    let all: Vec<_> = measured.rounds.iter().map(|round| &round.all).collect();
-    let round_trip = Summary::of(&all, Scale::Net(measured.ready))?.mean;
-    let operations: u64 = rounds.iter().map(|round| round.operations).sum();
-    let mut ns = [0; BUCKET_COUNT];
-    for round in rounds {
-        for ((sum, bucket), mark) in ns.iter_mut().zip(round.reading.buckets).zip(marks.buckets) {
-            *sum += bucket.saturating_sub(mark);
-        }
+    if rounds.len() != measured.rounds.len() {
+        return None;
     }
-    let cycles =
-        |bucket: Bucket| ns[bucket as usize] as f64 * f64::from(tsc_khz) / 1e6 / operations.max(1) as f64;
+    let both = measured.rounds.iter().zip(rounds);
+    let splits = both.filter_map(|(round, seen)| {
+        let round_trip = mean(round, measured.ready)?;
+        Some(split_round(round_trip, seen, marks, tsc_khz))
+    });
+    median(splits.collect(), |split| split.round_trip)
+}
+
+fn split_round(round_trip: f64, seen: &Seen<Ledger>, marks: &Ledger, tsc_khz: u32) -> Split {
+    let cycles = |bucket: Bucket| {
+        let (all, marks) = (seen.reading.buckets[bucket as usize], marks.buckets[bucket as usize]);
+        all.saturating_sub(marks) as f64 * f64::from(tsc_khz) / 1e6 / seen.operations.max(1) as f64
+    };
     let mut split = Split {
-        operations,
+        operations: seen.operations,
         round_trip,
         guest: 0.0,
         kvm: cycles(Bucket::Kvm),
@@ -222,7 +247,7 @@ fn split(measured: &Measured, rounds: &[&Seen<Ledger>], marks: &Ledger, tsc_khz:
         other: cycles(Bucket::Other),
     };
     split.guest = round_trip - split.kvm - split.vmm - split.poll - split.off_cpu();
-    Some(split)
+    split
 }
 
 /// An operation whose time outside of the guest exceeds what the guest saw by more than this share is suspect: below it the
@@ -257,9 +282,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kvm_bench::measure::Round;
     use kvm_bench::measure::supervisor::Status;
-    use kvm_bench::measure::worker::Ready;
     use kvm_bench::ops::Spec;
 
     const SVM: u32 = 2;
@@ -319,13 +342,13 @@ mod tests {
         assert_eq!((depends.agrees(), depends.exits[0].count), (None, 14));
     }
 
-    fn measured(op: &str, cycles: u64) -> Measured {
-        let round = Round { all: vec![(cycles, 1000)], ..Round::default() };
+    fn measured(op: &str, cycles: &[u64]) -> Measured {
+        let round = |cycles: &u64| Round { all: vec![(*cycles, 1000)], ..Round::default() };
         Measured {
             spec: Spec::new(op),
             status: Status::Ok,
             ready: Ready { overhead: 50, quantum: 1, repeat: 1 },
-            rounds: vec![round],
+            rounds: cycles.iter().map(round).collect(),
         }
     }
 
@@ -337,7 +360,7 @@ mod tests {
             seen("null", 1000, ledger([9, 900, 40, 0, 0, 70, 0])),
             seen("pio:user-in", 1000, ledger([9, 500_100, 200_040, 10_000, 30_000, 20_000, 10_000])),
         ];
-        let measured = [measured("null", 50), measured("pio:user-in", 3050)];
+        let measured = [measured("null", &[50, 50]), measured("pio:user-in", &[3050])];
         // 2 GHz: two cycles in a nanosecond.
         let all = budgets(&[], &timed, &measured, 2_000_000);
         let split = all["pio:user-in"].split.unwrap();
@@ -353,8 +376,22 @@ mod tests {
     #[test]
     fn more_time_outside_than_the_guest_saw_is_suspect() {
         let timed = [seen("cpuid", 1000, Ledger { buckets: [0, 2_000_000, 0, 0, 0, 0, 0], exits: 1000 })];
-        let all = budgets(&[], &timed, &[measured("cpuid", 3050)], 2_000_000);
+        let all = budgets(&[], &timed, &[measured("cpuid", &[3050])], 2_000_000);
         assert!(all["cpuid"].split.unwrap().guest < 0.0);
         assert!(all["cpuid"].doubt().unwrap().contains("more than"));
+    }
+
+    #[test]
+    fn the_round_in_the_middle_is_split_whatever_disturbed_another() {
+        let ledger = |kvm| Ledger { buckets: [0, kvm, 0, 0, 0, 0, 0], exits: 0 };
+        let timed = [1_000_000, 300_000, 90_000_000].map(|kvm| seen("cpuid", 1000, ledger(kvm)));
+        let measured = measured("cpuid", &[4050, 1050, 900_050]);
+        let all = budgets(&[], &timed, std::slice::from_ref(&measured), 2_000_000);
+        let split = all["cpuid"].split.unwrap();
+        assert!((split.kvm - 2000.0).abs() < 1.0 && (split.round_trip - 4000.0).abs() < 5.0, "{split:?}");
+        assert_eq!(typical(&measured), Some(split.round_trip));
+        // Rounds that cannot be put side by side are not guessed at.
+        let all = budgets(&[], &timed[1..], &[measured], 2_000_000);
+        assert_eq!(all["cpuid"].split, None);
     }
 }

@@ -15,7 +15,7 @@ mod serial;
 mod start_info;
 
 pub use attribute::{Beside, Exits, Ledger, Meter, Seen, Times, Untraced};
-pub use budget::{Budget, Counted, EMPTY, Reason, Split, budgets};
+pub use budget::{Budget, Counted, EMPTY, Reason, Split, budgets, typical};
 pub use error::Error;
 pub use lines::{Heard, read};
 pub use machine::{Config, Machine};

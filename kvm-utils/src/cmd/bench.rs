@@ -15,7 +15,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use kvm_bench::{
     environment,
     measure::{
-        supervisor::{Measured, Status},
+        supervisor::Status,
         tsc::{self, Tsc},
     },
     payload::BENCH_ELF,

@@ -18,6 +18,7 @@ macro_rules! tracer_tests {
     };
 }
 
+mod bench;
 mod drilldown_cpuid;
 mod drilldown_fault;
 mod drilldown_halt;
@@ -60,6 +61,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_time::RAW, drilldown_time::CLASSIC),
         (drilldown_halt::RAW, drilldown_halt::CLASSIC),
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),
+        (bench::RAW, bench::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
@@ -81,5 +83,6 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         groups.push(drilldown_msr::PATHS);
     }
     groups.push(tracer_linux::NAMES);
+    groups.push(bench::TESTS);
     groups.into_iter().flatten()
 }

@@ -4,12 +4,11 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 use kvm_bench::report::{Report, table::grouped};
-use kvm_bench::stats::{Scale, Summary};
 use serde_json::{Value, json};
 
-use super::{Attributed, Measured};
+use super::Attributed;
 use crate::{
-    bench::{Budget, Counted, Reason, Split},
+    bench::{Budget, Counted, Reason, Split, typical},
     model::{KvmStat, Verdict},
 };
 
@@ -29,7 +28,7 @@ pub(super) fn table(report: &Report, attributed: &Attributed) -> String {
         row.extend(
             budget.split.as_ref().map_or_else(|| vec!["-".to_owned(); 6], |split| columns(split).into()),
         );
-        row.push(untraced(one).map_or_else(|| "-".to_owned(), grouped));
+        row.push(typical(one).map_or_else(|| "-".to_owned(), grouped));
         table.add_row(row);
     }
     for index in 2..HEAD.len() {
@@ -37,7 +36,7 @@ pub(super) fn table(report: &Report, attributed: &Attributed) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let mut text = "\nwho takes it: cycles per operation, means of all samples; GUEST+SWITCH is the round trip minus the rest\n".to_owned();
+    let mut text = "\nwho takes it: cycles per operation, means of all samples of a typical round; GUEST+SWITCH is the round trip minus the rest\n".to_owned();
     for line in table.lines() {
         let _ = writeln!(text, "{}", line.strip_prefix(' ').unwrap_or(&line).trim_end());
     }
@@ -85,12 +84,6 @@ fn cycles(value: f64) -> String {
     if value < 0.0 { format!("-{}", grouped(-value)) } else { grouped(value) }
 }
 
-/// Mean of all samples without the tracer.
-fn untraced(measured: &Measured) -> Option<f64> {
-    let all: Vec<_> = measured.rounds.iter().map(|round| &round.all).collect();
-    Summary::of(&all, Scale::Net(measured.ready)).map(|summary| summary.mean)
-}
-
 /// Of how many operations the count is the stated one, of how many there could be.
 fn agreement(attributed: &Attributed) -> (usize, usize) {
     let verdicts: Vec<_> =
@@ -113,7 +106,7 @@ fn proof(attributed: &Attributed) -> String {
 pub(super) fn add(document: &mut Value, report: &Report, attributed: &Attributed) {
     for (index, one) in report.results.iter().enumerate() {
         if let Some(budget) = attributed.budgets.get(&one.spec.title()) {
-            document["results"][index]["budget"] = member(budget, untraced(one));
+            document["results"][index]["budget"] = member(budget, typical(one));
         }
     }
     let (agree, all) = agreement(attributed);
