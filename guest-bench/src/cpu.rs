@@ -46,8 +46,12 @@ pub fn hypervisor() -> Option<String> {
 /// # Errors
 /// When the kernel does not tell.
 pub fn allowed() -> io::Result<Vec<usize>> {
-    let set = sched_getaffinity(None)?;
-    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
+    Ok(listed(&sched_getaffinity(None)?))
+}
+
+/// The numbers of a set's CPUs, ascending.
+pub fn listed(set: &CpuSet) -> Vec<usize> {
+    (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect()
 }
 
 /// Makes this thread run on one CPU only.

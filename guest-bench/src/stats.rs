@@ -16,7 +16,7 @@ use crate::measure::worker::Ready;
 pub const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99_9", 0.999)];
 
 /// A quantile is told only if this many samples lie beyond it.
-const BEYOND: f64 = 10.0;
+pub const BEYOND: f64 = 10.0;
 
 /// What is wanted of a confidence interval, if there are rounds enough.
 const CONFIDENCE: f64 = 0.95;
@@ -84,6 +84,31 @@ pub fn rejected(rounds: &[Round]) -> BTreeMap<Cause, u64> {
 /// What was counted meanwhile, by name.
 pub fn evidence(rounds: &[Round]) -> BTreeMap<String, u64> {
     sums(rounds.iter().map(|round| &round.evidence))
+}
+
+/// Totals of the operation's own, by name.
+pub fn totals(rounds: &[Round]) -> BTreeMap<String, u64> {
+    sums(rounds.iter().map(|round| &round.details.totals))
+}
+
+/// Further distributions by name, of those rounds that have them.
+pub fn series(rounds: &[Round]) -> BTreeMap<&str, Vec<&Pairs>> {
+    let mut series: BTreeMap<&str, Vec<&Pairs>> = BTreeMap::new();
+    for (name, pairs) in rounds.iter().flat_map(|round| &round.details.series) {
+        series.entry(name).or_default().push(pairs);
+    }
+    series
+}
+
+/// How it was done, as the last round says.
+pub fn notes(rounds: &[Round]) -> BTreeMap<String, String> {
+    rounds.last().map(|round| round.details.notes.clone()).unwrap_or_default()
+}
+
+/// Interrupts per second, of operations that say how many they were and how long they took together.
+pub fn rate(totals: &BTreeMap<String, u64>) -> Option<f64> {
+    let elapsed = totals.get("elapsed_ns").filter(|elapsed| **elapsed > 0)?;
+    Some(*totals.get("interrupts")? as f64 * 1e9 / *elapsed as f64)
 }
 
 fn sums<'a, K: Ord + Clone + 'a>(maps: impl Iterator<Item = &'a BTreeMap<K, u64>>) -> BTreeMap<K, u64> {
@@ -218,7 +243,7 @@ mod tests {
 
     #[test]
     fn net_is_per_operation_and_never_negative() {
-        let ready = Ready { overhead: 52, quantum: 26, repeat: 4 };
+        let ready = Ready { overhead: 52, quantum: 26, repeat: 4, warm_up: 0 };
         let summary = Summary::of(&[&pairs([26, 452, 452])], Scale::Net(ready)).unwrap();
         assert_eq!((summary.min, summary.p50, summary.max), (0.0, Some(100.0), 100.0));
     }

@@ -14,19 +14,23 @@ use crate::ui;
 pub(crate) struct Release {
     /// `kvm-utils` itself.
     pub(crate) kvm_utils: PathBuf,
+    /// `kvm-bench`, the program for guests.
+    pub(crate) kvm_bench: PathBuf,
     /// The program with the tests that run inside the lab.
     pub(crate) lab: PathBuf,
 }
 
 /// Builds them.
 pub(crate) fn build(project: &Project) -> Result<Release> {
-    ui::step("building kvm-utils (release)");
+    ui::step("building kvm-utils and kvm-bench (release)");
     let mut cargo = cargo();
     cargo.current_dir(&project.root).args([
         "build",
         "--release",
         "--package",
         "kvm-utils",
+        "--package",
+        "kvm-bench",
         "--bins",
         "--examples",
     ]);
@@ -40,7 +44,11 @@ pub(crate) fn build(project: &Project) -> Result<Release> {
     let find = |kind, name| {
         executable(&messages, kind, name).with_context(|| format!("cargo built no {kind} {name}"))
     };
-    Ok(Release { kvm_utils: find("bin", "kvm-utils")?, lab: find("example", "lab")? })
+    Ok(Release {
+        kvm_utils: find("bin", "kvm-utils")?,
+        kvm_bench: find("bin", "kvm-bench")?,
+        lab: find("example", "lab")?,
+    })
 }
 
 /// Finds a target's executable in cargo's JSON messages.

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::run;
 use crate::measure::supervisor::{self, Status};
+use crate::measure::tsc;
 use crate::ops::{self, Spec};
 use crate::shared::ops::OPS;
 
@@ -16,7 +17,10 @@ pub(super) struct Options {}
 
 pub(super) fn run(_: &Options, common: &run::Options) -> Result<ExitCode> {
     let specs = ops::usual();
-    let probed = supervisor::probe(&specs, common.plan()?.cpu)?;
+    let probed = {
+        let plan = common.plan(&tsc::find(), specs.len())?;
+        supervisor::probe(&specs, plan.cpu, plan.hz)?
+    };
     if common.is_json() {
         let rows = probed.iter().map(|one| {
             let (status, reason, hint) = match &one.status {

@@ -1,9 +1,20 @@
 //! The command line: each noun's options become a list of [`Spec`]s; everything else is common to all.
 
+mod clock;
+mod compare;
 mod cpuid;
+mod cpus;
 mod hypercall;
+mod ipi;
+mod jitter;
 mod list;
+mod mmio;
+mod msr;
+mod pio;
 mod run;
+mod timer;
+mod tlb;
+mod wake;
 
 use std::process::ExitCode;
 
@@ -31,10 +42,32 @@ enum Command {
     Cpuid(cpuid::Options),
     /// A hypercall that KVM does not know
     Hypercall(hypercall::Options),
+    /// Port I/O, which KVM always intercepts: its own devices, and those of the VMM
+    Pio(pio::Options),
+    /// Reads of device memory
+    Mmio(mmio::Options),
+    /// Model-specific registers
+    Msr(msr::Options),
+    /// Interrupts from one vCPU to others
+    Ipi(ipi::Options),
+    /// Removal of a page that other vCPUs have in their TLBs
+    Tlb(tlb::Options),
+    /// Waking a thread on another vCPU
+    Wake(wake::Options),
     /// The shortest system call
     Syscall,
+    /// Asking for the time
+    Clock(clock::Options),
+    /// What arming a timer takes, and how late timers are
+    Timer(timer::Options),
+    /// The first touch of a page, 4 KiB and 2 MiB
+    Fault,
+    /// Gaps in which a thread that does nothing but look did not run
+    Jitter(jitter::Options),
     /// What can be measured here, and what is missing for the rest
     List(list::Options),
+    /// What changed between reports written with -o json, and how sure that is
+    Compare(compare::Options),
     /// Measure one operation, asked by another kvm-bench
     #[command(hide = true)]
     Worker,
@@ -61,16 +94,32 @@ impl All {
     }
 }
 
+/// What `all` measures of a noun.
+fn usual(noun: &str) -> Vec<Spec> {
+    ops::NOUNS.iter().filter(|one| one.name == noun).flat_map(|one| (one.usual)()).collect()
+}
+
 /// Runs the program. Exit codes: 0 done (also when some operations cannot be measured here), 1 something failed, 2 usage.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Worker => worker::main().map(|()| ExitCode::SUCCESS),
+        Command::Compare(options) => compare::run(&options, &cli.common),
         Command::List(options) => list::run(&options, &cli.common),
         Command::All(all) => all.specs().and_then(|specs| run::run(&specs, &cli.common)),
         Command::Cpuid(options) => run::run(&options.specs(), &cli.common),
         Command::Hypercall(options) => run::run(&options.specs(), &cli.common),
-        Command::Syscall => run::run(&[Spec::new("syscall")], &cli.common),
+        Command::Pio(options) => run::run(&options.specs(), &cli.common),
+        Command::Mmio(options) => run::run(&options.specs(), &cli.common),
+        Command::Msr(options) => run::run(&options.specs(), &cli.common),
+        Command::Syscall => run::run(&usual("syscall"), &cli.common),
+        Command::Clock(options) => options.specs().and_then(|specs| run::run(&specs, &cli.common)),
+        Command::Timer(options) => run::run(&options.specs(), &cli.common),
+        Command::Fault => run::run(&usual("fault"), &cli.common),
+        Command::Jitter(options) => run::run(&options.specs(), &cli.common),
+        Command::Ipi(options) => options.run(&cli.common),
+        Command::Tlb(options) => options.run(&cli.common),
+        Command::Wake(options) => options.run(&cli.common),
     };
     result.unwrap_or_else(|error| {
         eprintln!("kvm-bench: {error:#}");

@@ -9,13 +9,19 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::measure::supervisor::{self, Plan, Status};
-use crate::measure::tsc;
+use crate::measure::tsc::{self, Tsc};
 use crate::ops::Spec;
-use crate::report::{Report, json, table};
+use crate::report::matrix::Matrix;
+use crate::report::{Report, heatmap, json, table};
 use crate::{cpu, environment};
 
+/// Time per operation when nothing else is said.
+const ONE_TIME: Duration = Duration::from_secs(1);
+/// Time for all operations then, without what it takes to prepare them.
+const ALL_TIME: Duration = Duration::from_secs(40);
+
 /// Options of every measurement.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct Options {
     /// CPU on which operations are done [default: the last one allowed]
     #[arg(long, global = true, value_name = "N")]
@@ -26,9 +32,9 @@ pub(super) struct Options {
     /// Rounds, in each of which the order is shuffled; confidence intervals need 3 or more
     #[arg(long, global = true, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Time per operation at most, such as 500ms, 2s or 1m
-    #[arg(short, long, global = true, value_name = "T", default_value = "1s", value_parser = duration)]
-    time: Duration,
+    /// Time per operation at most, such as 500ms, 2s or 1m [default: 1s, less if there are many, so that all take 40s]
+    #[arg(short, long, global = true, value_name = "T", value_parser = duration)]
+    time: Option<Duration>,
     /// Seed of the shuffled order [default: another one each time]
     #[arg(long, global = true, value_name = "N")]
     seed: Option<u64>,
@@ -51,16 +57,34 @@ impl Options {
         self.output == Output::Json
     }
 
-    pub(super) fn plan(&self) -> Result<Plan> {
+    /// The same with another number of samples, if one is given.
+    pub(super) fn with_samples(&self, samples: Option<u64>) -> Self {
+        Self { samples: samples.or(self.samples), ..self.clone() }
+    }
+
+    /// The CPU on which operations are done when they do not say so themselves.
+    pub(super) fn cpu(&self) -> Option<usize> {
+        self.cpu
+    }
+
+    /// The same, or else the last CPU that may be used.
+    pub(super) fn cpu_or_last(&self) -> Result<usize> {
         let allowed = cpu::allowed().context("cannot tell which CPUs may be used")?;
-        let cpu = match (self.cpu, allowed.last()) {
+        Ok(match (self.cpu, allowed.last()) {
             (Some(cpu), _) if allowed.contains(&cpu) => cpu,
             (Some(cpu), _) => bail!("CPU {cpu} is offline or outside of this cpuset; there are {allowed:?}"),
             (None, Some(&last)) => last,
             (None, None) => bail!("no CPU may be used"),
-        };
+        })
+    }
+
+    /// For so many operations.
+    pub(super) fn plan(&self, tsc: &Tsc, operations: usize) -> Result<Plan> {
+        let cpu = self.cpu_or_last()?;
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
-        Ok(Plan { cpu, rounds: self.rounds, samples: self.samples, time: self.time, seed })
+        let share = ALL_TIME / u32::try_from(operations.max(1))?;
+        let time = self.time.unwrap_or_else(|| ONE_TIME.min(share));
+        Ok(Plan { cpu, hz: tsc.hz, rounds: self.rounds, samples: self.samples, time, seed })
     }
 }
 
@@ -88,19 +112,34 @@ fn catch_interrupts() {
 /// Measures and reports.
 pub(super) fn run(specs: &[Spec], options: &Options) -> Result<ExitCode> {
     catch_interrupts();
-    let plan = options.plan()?;
-    let progress = Progress::new();
     let tsc = tsc::find();
+    let plan = options.plan(&tsc, specs.len())?;
+    let progress = Progress::new();
     let results = supervisor::run(specs, &plan, &STOP, &mut |spec, done| progress.show(spec, done))?;
     progress.clear();
     let interrupted = STOP.load(Ordering::Relaxed);
-    let report = Report { environment: environment::fingerprint(), tsc, results, interrupted };
+    let mut report = Report { environment: environment::fingerprint(), tsc, results, interrupted };
+    report.judge_tsc();
     print(&match options.output {
-        Output::Table => table::text(&report),
+        Output::Table => format!("{}{}", table::text(&report), heat(&report)),
         Output::Json => format!("{}\n", json::document(&report)?),
     })?;
     let failed = report.results.iter().any(|one| matches!(one.status, Status::Failed(_)));
     Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// The heat map of the matrix, if there is one.
+fn heat(report: &Report) -> String {
+    let Some(matrix) = Matrix::of(&report.results) else { return String::new() };
+    let is_terminal = io::stdout().is_terminal();
+    let width = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    heatmap::text(
+        &matrix,
+        report.tsc.hz,
+        width.filter(|width| *width > 0).unwrap_or(100),
+        is_terminal && !no_color,
+    )
 }
 
 /// Writes to standard output; a reader that has gone is no error.

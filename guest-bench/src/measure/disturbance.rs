@@ -23,14 +23,12 @@ pub struct Disturbances {
 impl Disturbances {
     /// Up to now, of this thread and of a CPU. What the system does not tell is zero.
     pub fn now(cpu: usize) -> Self {
-        let schedstat =
-            fs::read_to_string(format!("/proc/self/task/{}/schedstat", gettid().as_raw_nonzero()));
         let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
         let interrupts = fs::read_to_string("/proc/interrupts").unwrap_or_default();
         Self {
             steal: steal(&stat, cpu).unwrap_or(0),
             preempted: involuntary_switches(),
-            run_delay_ns: schedstat.ok().and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or(0),
+            run_delay_ns: run_delay_ns(),
             interrupts: interrupts_on(&interrupts, cpu).unwrap_or(0),
         }
     }
@@ -44,6 +42,12 @@ impl Disturbances {
             interrupts: self.interrupts.saturating_sub(then.interrupts),
         }
     }
+}
+
+/// How long this thread has waited on the guest's run queue, ns; 0 when the kernel does not tell.
+pub fn run_delay_ns() -> u64 {
+    let schedstat = fs::read_to_string(format!("/proc/self/task/{}/schedstat", gettid().as_raw_nonzero()));
+    schedstat.ok().and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or(0)
 }
 
 /// A CPU's stolen time: Documentation/filesystems/proc.rst, 1.7.

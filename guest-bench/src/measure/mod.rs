@@ -3,9 +3,12 @@
 
 pub mod disturbance;
 pub mod overhead;
+pub mod perf_page;
 pub mod round;
+pub mod skew;
 pub mod supervisor;
 pub mod tsc;
 pub mod worker;
+mod yardstick;
 
 pub use round::Round;

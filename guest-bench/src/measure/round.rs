@@ -28,6 +28,20 @@ pub enum Cause {
 /// Values of a histogram with their counts, ascending.
 pub type Pairs = Vec<(u64, u64)>;
 
+/// What an operation says of a round beside its samples.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Details {
+    /// Further distributions by name, TSC cycles without any bracket: `one_way`, for one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub series: BTreeMap<String, Pairs>,
+    /// Totals by name, with the unit at its end: `elapsed_ns`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub totals: BTreeMap<String, u64>,
+    /// How it was done, in words, by name: `via`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, String>,
+}
+
 /// One round of one operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Round {
@@ -41,6 +55,9 @@ pub struct Round {
     /// What was counted meanwhile, to tell whether the operation happened: interrupts sent, for one.
     #[serde(default)]
     pub evidence: BTreeMap<String, u64>,
+    /// What the operation says beside this.
+    #[serde(default)]
+    pub details: Details,
     /// Why the round is not to be trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,

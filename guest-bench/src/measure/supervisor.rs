@@ -20,6 +20,8 @@ use crate::shared::ops::Pace;
 pub struct Plan {
     /// The CPU on which operations are done.
     pub cpu: usize,
+    /// Frequency of the time-stamp counter.
+    pub hz: u64,
     /// Rounds per operation.
     pub rounds: u32,
     /// Samples per operation in all; by its pace when None.
@@ -88,7 +90,7 @@ pub fn run(
             break;
         }
         tell(spec);
-        runs.push(Run::start(spec, plan.cpu, stop)?);
+        runs.push(Run::start(spec, plan.cpu, plan.hz, stop)?);
     }
     let mut turns: Vec<usize> = (0..runs.len()).collect();
     for _ in 0..plan.rounds {
@@ -109,9 +111,9 @@ pub fn run(
 ///
 /// # Errors
 /// When workers cannot be started at all.
-pub fn probe(specs: &[Spec], cpu: usize) -> Result<Vec<Measured>> {
+pub fn probe(specs: &[Spec], cpu: usize, hz: u64) -> Result<Vec<Measured>> {
     let never = AtomicBool::new(false);
-    specs.iter().map(|spec| Ok(Run::start(spec, cpu, &never)?.finish())).collect()
+    specs.iter().map(|spec| Ok(Run::start(spec, cpu, hz, &never)?.finish())).collect()
 }
 
 /// One operation under way.
@@ -122,11 +124,13 @@ struct Run {
 }
 
 impl Run {
-    fn start(spec: &Spec, cpu: usize, stop: &AtomicBool) -> Result<Self> {
+    fn start(spec: &Spec, cpu: usize, hz: u64, stop: &AtomicBool) -> Result<Self> {
         let measured =
             Measured { spec: spec.clone(), status: Status::Ok, ready: Ready::default(), rounds: Vec::new() };
         let mut run = Self { measured, worker: Some(Worker::spawn()?) };
-        let task = Task { spec: spec.clone(), cpu };
+        // A bad number is refused when the worker opens the operation.
+        let cpu = spec.source().ok().flatten().unwrap_or(cpu);
+        let task = Task { spec: spec.clone(), cpu, hz };
         run.exchange(&serde_json::to_string(&task)?, PATIENCE, stop);
         Ok(run)
     }

@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::disturbance::{Disturbances, judge};
 use super::overhead::{self, Overhead};
 use super::round::Round;
+use super::yardstick::Yardstick;
 use crate::cpu;
 use crate::ops::{self, Place, Refusal, Spec, Target};
 use crate::shared::bracket::Sample;
 use crate::shared::ops::Pace;
+use crate::stats::Scale;
 
 /// What a worker is to do; its first line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +24,8 @@ pub struct Task {
     pub spec: Spec,
     /// Where to do it.
     pub cpu: usize,
+    /// Frequency of the time-stamp counter.
+    pub hz: u64,
 }
 
 /// Asks for one round; each further line.
@@ -56,6 +60,9 @@ pub struct Ready {
     pub quantum: u64,
     /// How many operations a sample holds.
     pub repeat: u32,
+    /// Operations done before the first sample, to warm up.
+    #[serde(default)]
+    pub warm_up: u64,
 }
 
 /// Samples between two looks at what may have disturbed them.
@@ -106,11 +113,16 @@ struct Worker {
     cpu: usize,
     ready: Ready,
     chunk: usize,
+    /// Nothing but the bracket is to be taken off a sample, so that it may hold several operations.
+    is_bracket_alone: bool,
+    yardstick: Option<Yardstick>,
 }
 
 impl Worker {
     fn open(task: &Task) -> Result<Self, Refusal> {
-        let place = Place { cpu: task.cpu };
+        let place = Place::new(task.cpu, task.hz).map_err(|error| {
+            Refusal::new(format!("the kernel does not say which CPUs may be used: {error}"), "nothing helps")
+        })?;
         cpu::pin(task.cpu).map_err(|error| {
             Refusal::new(
                 format!("cannot run on CPU {}: {error}", task.cpu),
@@ -120,8 +132,12 @@ impl Worker {
         let op = ops::find(&task.spec)?;
         let target = ops::open(&task.spec, place)?;
         let Overhead { cycles, quantum } = overhead::measure();
-        let ready = Ready { overhead: if op.name == "null" { 0 } else { cycles }, quantum, repeat: 1 };
-        let mut worker = Self { target, cpu: task.cpu, ready, chunk: CHUNK };
+        let way = target.way();
+        let overhead = if op.name == "null" { 0 } else { way.map_or(0, |way| cycles + way) };
+        let ready = Ready { overhead, quantum, repeat: 1, warm_up: 0 };
+        let is_bracket_alone = way == Some(0);
+        let yardstick = Yardstick::of(op);
+        let mut worker = Self { target, cpu: task.cpu, ready, chunk: CHUNK, is_bracket_alone, yardstick };
         worker.target.begin()?;
         let warm = worker.warm_up(op.pace);
         worker.target.end();
@@ -135,24 +151,33 @@ impl Worker {
             Pace::Fast => WARM_UP,
             Pace::Slow => (20, WARM_UP.1),
         };
+        // What makes its rounds by itself has nothing to be warmed up.
+        if self.target.watch(time, u64::MAX).is_some() {
+            return Ok(());
+        }
         let mut samples = [Sample::default(); 20];
+        // What sleeps long is not to be waited for so often.
+        let samples = &mut samples[..if pace == Pace::Slow { 1 } else { 20 }];
         let mut cycles = Vec::new();
         let start = Instant::now();
         while cycles.len() < operations || start.elapsed() < time {
-            self.target.fill(&mut samples, 1)?;
+            self.target.fill(samples, 1)?;
             cycles.extend(samples.iter().map(|sample| sample.cycles));
             // What is much slower than thought need not be done a thousand times.
             if start.elapsed() > time * 10 {
                 break;
             }
         }
+        self.ready.warm_up = cycles.len() as u64;
         let each = start.elapsed() / u32::try_from(cycles.len()).unwrap_or(u32::MAX).max(1);
         let fit = CHUNK_TIME.as_nanos() / each.as_nanos().max(1);
-        self.chunk = usize::try_from(fit).unwrap_or(CHUNK).clamp(10, CHUNK);
+        self.chunk =
+            usize::try_from(fit).unwrap_or(CHUNK).clamp(if each > CHUNK_TIME { 1 } else { 10 }, CHUNK);
         cycles.sort_unstable();
         let median = cycles.get(cycles.len() / 2).copied().unwrap_or(0).saturating_sub(self.ready.overhead);
         let enough = STEPS * self.ready.quantum;
-        if pace == Pace::Fast && median < enough && self.ready.overhead > 0 {
+        let may_repeat = pace == Pace::Fast && self.is_bracket_alone && self.ready.overhead > 0;
+        if may_repeat && median < enough {
             self.ready.repeat = u32::try_from(enough.div_ceil(median.max(1)).min(REPEAT_MAX)).unwrap_or(1);
         }
         Ok(())
@@ -161,6 +186,10 @@ impl Worker {
     fn round(&mut self, ask: Ask) -> Result<Round, Refusal> {
         let limit = Instant::now() + Duration::from_millis(ask.limit_ms);
         self.target.begin()?;
+        if let Some(round) = self.target.watch(Duration::from_millis(ask.limit_ms), ask.samples) {
+            self.target.end();
+            return round;
+        }
         let before = self.target.evidence();
         let mut judged = Vec::new();
         let mut buffer = vec![Sample::default(); self.chunk];
@@ -176,9 +205,10 @@ impl Worker {
             }
         }
         let after = self.target.evidence();
+        let details = self.target.details();
         self.target.end();
         result?;
-        let mut round = Round::of(&judged);
+        let mut round = Round { details, ..Round::of(&judged) };
         round.evidence = after
             .into_iter()
             .map(|(name, count)| {
@@ -186,7 +216,11 @@ impl Worker {
                 (name, count.saturating_sub(before))
             })
             .collect();
-        round.doubt = self.target.doubt(round.samples() * u64::from(self.ready.repeat), &round.evidence);
+        let operations = round.samples() * u64::from(self.ready.repeat);
+        round.doubt = self.target.doubt(operations, &round.evidence);
+        if let (None, Some(yardstick)) = (&round.doubt, self.yardstick) {
+            round.doubt = yardstick.doubt(&round.clean, Scale::Net(self.ready));
+        }
         Ok(round)
     }
 }

@@ -1,5 +1,7 @@
 //! `kvm-bench/v1`.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,6 +10,8 @@ use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use serde_json::{Value, json};
 
 use super::Report;
+use super::matrix::Matrix;
+use crate::measure::Round;
 use crate::measure::supervisor::{Measured, Status};
 use crate::stats::{self, Scale, Summary};
 
@@ -22,12 +26,16 @@ pub fn document(report: &Report) -> Result<Value> {
     let mut environment = report.environment.clone();
     environment["tsc"] = serde_json::to_value(&report.tsc)?;
     let results = report.results.iter().map(result).collect::<Result<Vec<_>>>()?;
-    Ok(json!({
+    let mut document = json!({
         "schema": SCHEMA,
         "environment": environment,
         "interrupted": report.interrupted,
         "results": results,
-    }))
+    });
+    if let Some(matrix) = Matrix::of(&report.results) {
+        document["matrix"] = serde_json::to_value(matrix)?;
+    }
+    Ok(document)
 }
 
 /// One operation. The figures are of clean samples, one operation without the bracket; `all` and `raw` are beside them.
@@ -57,12 +65,27 @@ fn result(measured: &Measured) -> Result<Value> {
         value["overhead"] = measured.ready.overhead.into();
         value["quantum"] = measured.ready.quantum.into();
         value["repeat"] = measured.ready.repeat.into();
+        let samples: u64 = rounds.iter().map(Round::samples).sum();
+        let operations = measured.ready.warm_up + samples * u64::from(measured.ready.repeat);
+        value["operations"] = operations.into();
         value["rejected"] = serde_json::to_value(stats::rejected(rounds))?;
         value["evidence"] = serde_json::to_value(stats::evidence(rounds))?;
         value["hdr"] = encode(&stats::merge(clean.iter().copied()))?.into();
         value["hdr_all"] = encode(&stats::merge(all.iter().copied()))?.into();
-        let medians = clean.iter().filter_map(|pairs| Summary::of(&[pairs], net)?.p50);
-        value["rounds_p50"] = medians.collect::<Vec<_>>().into();
+        let totals = stats::totals(rounds);
+        if let Some(rate) = stats::rate(&totals) {
+            value["interrupts_per_s"] = rate.into();
+        }
+        value["totals"] = serde_json::to_value(totals)?;
+        value["notes"] = serde_json::to_value(stats::notes(rounds))?;
+        let series = stats::series(rounds).into_iter();
+        let series = series.filter_map(|(name, rounds)| Some((name, Summary::of(&rounds, Scale::Raw)?)));
+        value["series"] = serde_json::to_value(series.collect::<BTreeMap<_, _>>())?;
+        let each: Vec<_> = clean.iter().filter_map(|pairs| Summary::of(&[pairs], net)).collect();
+        for quantile in ["p50", "p90", "p99"] {
+            let values = each.iter().filter_map(|summary| summary.quantile(quantile));
+            value[format!("rounds_{quantile}")] = values.collect::<Vec<_>>().into();
+        }
     }
     Ok(value)
 }

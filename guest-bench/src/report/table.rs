@@ -1,6 +1,6 @@
 //! A table for people.
 
-use super::Report;
+use super::{Report, detail, matrix};
 use crate::measure::supervisor::{Measured, Status};
 use crate::stats::{self, Scale, Summary};
 
@@ -9,11 +9,15 @@ const HEAD: [&str; 9] = ["OPERATION", "N", "p50", "p90", "p99", "p99.9", "MAX", 
 /// The whole report.
 pub fn text(report: &Report) -> String {
     let mut rows: Vec<Vec<String>> = vec![HEAD.map(str::to_owned).into()];
+    let mut details = vec![Vec::new()];
     let mut remarks = Vec::new();
     for measured in &report.results {
         let title = measured.spec.title();
-        if let Some(row) = row(measured, &title, report.tsc.hz) {
+        // A row of the matrix is of many targets: the heat map shows them.
+        let row = row(measured, &title, report.tsc.hz).filter(|_| measured.spec.op != matrix::OP);
+        if let Some(row) = row {
             rows.push(row);
+            details.push(detail::lines(measured, report.tsc.hz));
         }
         match &measured.status {
             Status::Ok => {}
@@ -25,11 +29,21 @@ pub fn text(report: &Report) -> String {
     let mut text = String::new();
     if rows.len() > 1 {
         text.push_str("in TSC cycles, one operation without the bracket, undisturbed samples\n");
-        text.push_str(&aligned(&rows));
+        for (row, details) in aligned(&rows).lines().zip(&details) {
+            text.push_str(row);
+            text.push('\n');
+            details.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        }
     }
     for remark in remarks {
         text.push_str(&remark);
         text.push('\n');
+    }
+    for guess in report.environment["guess"].as_array().into_iter().flatten().filter_map(|one| one.as_str()) {
+        text.push_str(&format!("guess  {guess}\n"));
+    }
+    if let Some(why) = report.no_exit_costs() {
+        text.push_str(&format!("note  {why}\n"));
     }
     text.push_str(&tsc(report));
     text
@@ -38,7 +52,8 @@ pub fn text(report: &Report) -> String {
 /// What the last line says of the counter.
 fn tsc(report: &Report) -> String {
     let tsc = &report.tsc;
-    let trust = if tsc.invariant { "" } else { "  NOT INVARIANT: cycles are not time" };
+    let trust: String =
+        tsc.untrusted.iter().map(|why| format!("\ntsc  NOT TRUSTED, times may be wrong: {why}")).collect();
     let ready =
         report.results.iter().find(|measured| measured.ready.quantum > 0).map(|measured| measured.ready);
     let quantum = ready.map_or(String::new(), |ready| format!(", moves in steps of {}", ready.quantum));
@@ -69,10 +84,10 @@ fn row(measured: &Measured, title: &str, hz: u64) -> Option<Vec<String>> {
     ])
 }
 
-/// The first column to the left, the others to the right.
-fn aligned(rows: &[Vec<String>]) -> String {
+/// The first column to the left, the others to the right. All rows have as many columns as the first.
+pub fn aligned(rows: &[Vec<String>]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..HEAD.len()).map(width).collect();
+    let widths: Vec<_> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
     let mut text = String::new();
     for row in rows {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {

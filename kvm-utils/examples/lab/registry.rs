@@ -44,6 +44,9 @@ pub struct Context {
     /// Initramfs for them
     #[arg(long, value_name = "PATH")]
     pub l2_initramfs: Option<PathBuf>,
+    /// Initramfs for them with kvm-bench
+    #[arg(long, value_name = "PATH")]
+    pub l2_bench: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +144,7 @@ fn supervise(test: &Test, context: &Context) -> Result<bool> {
         ("--kvm-utils", &context.kvm_utils),
         ("--l2-kernel", &context.l2_kernel),
         ("--l2-initramfs", &context.l2_initramfs),
+        ("--l2-bench", &context.l2_bench),
     ] {
         if let Some(path) = path {
             command.arg(option).arg(path);
@@ -156,6 +160,7 @@ fn supervise(test: &Test, context: &Context) -> Result<bool> {
     let output = read_until_end(&mut child, started + Duration::from_secs(test.timeout_s))?;
     let verdict = match output {
         None => {
+            where_it_hangs(child.id());
             child.kill().context("cannot end a test that takes too long")?;
             child.wait()?;
             format!("FAILED: not done within {} s", test.timeout_s)
@@ -175,6 +180,19 @@ fn supervise(test: &Test, context: &Context) -> Result<bool> {
     writeln!(out, "lab-test {} {verdict} ({:.1} s)", test.name, started.elapsed().as_secs_f64())?;
     out.flush()?;
     Ok(!verdict.starts_with("FAILED"))
+}
+
+/// Prints where in the kernel the threads of a process and of its children wait.
+fn where_it_hangs(pid: u32) {
+    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let task = task.path();
+        eprintln!("  {} {}", task.display(), read(task.join("comm")).trim());
+        read(task.join("stack")).lines().for_each(|line| eprintln!("    {line}"));
+        for child in read(task.join("children")).split_whitespace().filter_map(|child| child.parse().ok()) {
+            where_it_hangs(child);
+        }
+    }
 }
 
 /// A virtual machine that does nothing. While there is one, KVM need not patch the scheduler's code for the first and

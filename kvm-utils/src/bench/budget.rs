@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use kvm_bench::measure::{Round, supervisor::Measured, worker::Ready};
 use kvm_bench::shared::ops::{self, Exits};
 use kvm_bench::stats::{Scale, Summary};
-use kvm_utils_common::ledger::{BUCKET_COUNT, Bucket};
+use kvm_utils_common::ledger::Bucket;
 
 use super::attribute::{Ledger, Seen};
 use crate::decode::Class;
@@ -258,15 +258,14 @@ impl Budget {
     /// Why the operation is not to be trusted, if so.
     #[must_use]
     pub fn doubt(&self) -> Option<String> {
-        if let Some(counted) = &self.counted {
-            if let (Some((class, each)), Some(false), Some(seen)) =
+        if let Some(counted) = &self.counted
+            && let (Some((class, each)), Some(false), Some(seen)) =
                 (counted.stated, counted.agrees(), counted.of_stated())
-            {
-                return Some(format!(
-                    "the tracer counted {seen} exits of class {class} for {} operations, not {each} each",
-                    counted.operations
-                ));
-            }
+        {
+            return Some(format!(
+                "the tracer counted {seen} exits of class {class} for {} operations, not {each} each",
+                counted.operations
+            ));
         }
         let split = self.split?;
         (split.guest < -TOLERANCE * split.round_trip).then(|| {
@@ -347,7 +346,7 @@ mod tests {
         Measured {
             spec: Spec::new(op),
             status: Status::Ok,
-            ready: Ready { overhead: 50, quantum: 1, repeat: 1 },
+            ready: Ready { overhead: 50, quantum: 1, repeat: 1, ..Ready::default() },
             rounds: cycles.iter().map(round).collect(),
         }
     }

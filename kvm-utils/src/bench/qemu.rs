@@ -97,7 +97,10 @@ pub fn run_in_qemu(
         return Ok(End::Off);
     }
     let message = errors.join().unwrap_or_default();
-    let message = message.trim().lines().next_back().unwrap_or("it said nothing").to_owned();
+    let message = match message.trim().lines().collect::<Vec<_>>().join("; ") {
+        nothing if nothing.is_empty() => "it said nothing".to_owned(),
+        message => message,
+    };
     Err(Error::QemuEnded { status, message })
 }
 

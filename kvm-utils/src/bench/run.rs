@@ -139,8 +139,8 @@ pub fn run(machine: &mut Machine, options: &Options<'_>, observer: &mut dyn Obse
         drop(alive);
     });
     let end = shared.end.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let rest = shared.serial.take().into_iter().chain(shared.serial.take_rest());
-    let heard = rest.map(|line| observer.line(&line)).collect::<Result<(), Error>>();
+    let mut rest = shared.serial.take().into_iter().chain(shared.serial.take_rest());
+    let heard = rest.try_for_each(|line| observer.line(&line));
     let end = end.unwrap_or(Err(VmError::Worker.into()))?;
     heard.map(|()| end)
 }

@@ -1,32 +1,41 @@
 //! Loads the programs, attaches them, and gives access to their maps. Dropping it detaches everything; nothing is
 //! ever pinned, so that the end of the process, however it comes, leaves nothing behind.
 
+mod attach;
+mod error;
+mod load;
+mod pods;
+
+pub use error::TracerError;
+
 use std::{
     collections::{BTreeMap, HashMap as StdHashMap},
-    io,
     os::fd::AsFd as _,
 };
 
-use aya::{
-    Ebpf, EbpfError, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, Queue},
-    programs::{KProbe, ProgramError, RawTracePoint, TracePoint},
-};
+use aya::{Ebpf, maps::HashMap};
 use kvm_utils_common::{
     config::{TROUBLES, Trouble, mode},
     numbers::{Clock, STATE_GAUGE, VcpuNumbers, ledger::STATE_TASK},
-    rows::{MOST_ROW_BITS, MoreKey, MoreRow, NOUNS, RowCell, RowKey},
+    rows::{NOUNS, RowCell, RowKey},
     vcpu::{IGNORED_SLOT, Slot, VcpuRecord},
 };
 
+use self::{
+    attach::{
+        attach_destroy, attach_entry, attach_event, attach_function, attach_raw, attach_run,
+        attach_tracepoint,
+    },
+    error::map_error,
+    load::{Sizes, fill_filters, load, mapped, queue, raise_memlock_limit},
+    pods::{PodMoreKey, PodMoreRow, PodSlot},
+};
 use super::{
-    cause::cause,
     clock::{TscClock, monotonic_ns},
-    event::{Event, How},
     hook::Function,
     layout::PreemptCount,
     mapped::Mapped,
-    object::{OBJECT, VCPU_DESTROY_SYMBOL, VCPU_RUN_SYMBOL, program},
+    object::program,
     prog_info::{self, RunTime},
     rows::{self, RowStats, Slice},
     snapshot::Snapshot,
@@ -86,65 +95,6 @@ pub struct Settings {
     pub vcpu_ids: Vec<u32>,
     /// Device and inode of our pid namespace, if it is not the initial one.
     pub pid_namespace: Option<(u64, u64)>,
-}
-
-/// Why tracing could not start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum TracerError {
-    /// The object could not be loaded as a whole: maps, mostly.
-    #[error(
-        "the kernel refused the eBPF maps: {}; {}", cause(.0.as_ref()), load_remedy(.0)
-    )]
-    Load(#[source] Box<EbpfError>),
-    /// A program was refused.
-    #[error("the kernel refused the eBPF program {program}: {}; `kvm-utils caps` tells why", cause(.source.as_ref()))]
-    Program {
-        /// Its name.
-        program: &'static str,
-        /// What aya says, with the verifier's log.
-        #[source]
-        source: Box<ProgramError>,
-    },
-    /// A program could not be attached.
-    #[error(
-        "cannot attach to {target}: {}; is KVM's vendor module (kvm_intel or kvm_amd) loaded? \
-         `kvm-utils caps` tells what is there", cause(.source.as_ref())
-    )]
-    Attach {
-        /// Tracepoint or function.
-        target: &'static str,
-        /// What aya says.
-        #[source]
-        source: Box<ProgramError>,
-    },
-    /// Raw tracepoints need a kprobe beside them.
-    #[error(
-        "the kernel cannot tell when it destroys a vCPU, without which a new one at the same address would be taken for \
-         it: no kprobe on {VCPU_DESTROY_SYMBOL} ({}); use --source tracepoint",
-        cause(.0.as_ref())
-    )]
-    NoDestroyHook(#[source] Box<ProgramError>),
-    /// A map of the object is not as this tool knows it.
-    #[error("the eBPF object has no usable {0}: the build is inconsistent, rebuild with `cargo xtask ebpf`")]
-    Object(&'static str),
-    /// A map could not be mapped into memory.
-    #[error("cannot map {map} into memory: {source}; kernels before 5.5 cannot do this")]
-    Mmap {
-        /// Name of the map.
-        map: &'static str,
-        /// What mmap(2) said.
-        #[source]
-        source: io::Error,
-    },
-    /// A map could not be changed.
-    #[error("cannot update {map}: {}; this is a defect, please report it", cause(.source.as_ref()))]
-    Map {
-        /// Name of the map.
-        map: &'static str,
-        /// What aya says.
-        #[source]
-        source: Box<MapError>,
-    },
 }
 
 /// Programs that run, and their maps.
@@ -534,253 +484,3 @@ pub struct MoreRows {
 const MOST_READS: u32 = 5;
 /// A hundredth of the time between two reports is no matter if that is 100 ms or more.
 const LONGEST_READ_NS: u64 = 1_000_000;
-
-/// [`MoreKey`] as aya wants it.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct PodMoreKey(MoreKey);
-
-// SAFETY: two u32 and two u64 without padding; any bytes are valid.
-unsafe impl aya::Pod for PodMoreKey {}
-
-/// [`MoreRow`] as aya wants it.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct PodMoreRow(MoreRow);
-
-// SAFETY: two u64; any bytes are valid.
-unsafe impl aya::Pod for PodMoreRow {}
-
-/// Elements of the maps that drill-downs need; 1 where they do not.
-struct Sizes {
-    rows: u32,
-    more: u32,
-    crowds: u32,
-    numbers: u32,
-    threads: u32,
-    tasks: u32,
-}
-
-/// Room for rows that find none in their vCPU's table; an entry takes about 100 bytes.
-const MORE_ROWS: u32 = 1 << 16;
-
-/// Room for names of processes in [`MORE_ROWS`]; PIDs of those without are shown.
-const CROWDS: u32 = 1 << 12;
-
-impl Sizes {
-    fn of(settings: &Settings) -> Self {
-        let slots = settings.max_vcpus + 1;
-        let if_needed = |needed: bool, size: u32| if needed { size } else { 1 };
-        let has_rows = settings.row_bits > 0;
-        Self {
-            rows: if_needed(has_rows, slots << settings.row_bits.min(MOST_ROW_BITS)),
-            more: if_needed(has_rows, MORE_ROWS),
-            crowds: if_needed(has_rows, CROWDS),
-            numbers: if_needed(settings.counters > 0, slots),
-            threads: if_needed(
-                settings.mode & (mode::LEARN_THREADS | mode::USER_EXITS) != 0,
-                slots.saturating_mul(4),
-            ),
-            tasks: if_needed(settings.mode & mode::LEDGER != 0, slots.saturating_mul(4)),
-        }
-    }
-}
-
-/// [`Slot`] as aya wants it.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct PodSlot(Slot);
-
-// SAFETY: two u32 without padding; any bytes are valid.
-unsafe impl aya::Pod for PodSlot {}
-
-fn load_remedy(error: &EbpfError) -> String {
-    let answer = match error {
-        EbpfError::MapError(MapError::CreateError { io_error, .. }) => io_error.raw_os_error(),
-        _ => None,
-    };
-    match answer {
-        // E2BIG is the answer of bpf_map_charge_init (before 5.11) to more than 4 GiB.
-        Some(libc::ENOMEM | libc::E2BIG) => format!(
-            "lower --max-vcpus, each takes {} KB of kernel memory, or allow more (memory cgroup)",
-            size_of::<VcpuRecord>() / 1000
-        ),
-        Some(libc::EPERM) => "run as root, or let it lock more memory: ulimit -l unlimited".to_owned(),
-        _ => "`kvm-utils caps` tells what this host lacks".to_owned(),
-    }
-}
-
-fn load(settings: &Settings) -> Result<Ebpf, TracerError> {
-    let mut mode = settings.mode;
-    for (bit, on) in [
-        (mode::FILTER_TGIDS, !settings.tgids.is_empty()),
-        (mode::FILTER_VCPU_IDS, !settings.vcpu_ids.is_empty()),
-        (mode::CHECK_TGID, !settings.destroy_hook),
-    ] {
-        mode |= if on { bit } else { 0 };
-    }
-    let (dev, ino) = settings.pid_namespace.unwrap_or((0, 0));
-
-    let mut loader = EbpfLoader::new();
-    // The programs use no CO-RE relocations, and parsing the kernel's BTF for them takes longer than all the rest.
-    loader.btf(None);
-    loader
-        .map_max_entries("VCPUS", settings.max_vcpus + 1)
-        .map_max_entries("FREE_VCPUS", settings.max_vcpus)
-        // vCPUs that the filters leave out have an entry as well.
-        .map_max_entries("SLOTS", settings.max_vcpus.saturating_mul(4).max(4096));
-    let sizes = Sizes::of(settings);
-    loader
-        .map_max_entries("ROWS", sizes.rows)
-        .map_max_entries("MORE_ROWS", sizes.more)
-        .map_max_entries("CROWDS", sizes.crowds)
-        .map_max_entries("NUMBERS", sizes.numbers)
-        .map_max_entries("THREADS", sizes.threads)
-        .map_max_entries("TASKS", sizes.tasks);
-    loader.override_global("MODE", &mode, true).override_global("ROW_BITS", &settings.row_bits, true);
-    for (name, value) in &settings.layout {
-        loader.override_global(name, value, true);
-    }
-    for (event, _, descriptors) in &settings.events {
-        loader.override_global(event.global, descriptors, true);
-    }
-    if let Some(PreemptCount { per_cpu_offsets, address }) = &settings.preempt_count {
-        loader.override_global("PER_CPU_OFFSETS", per_cpu_offsets, true);
-        loader.override_global("PREEMPT_COUNT", address, true);
-    }
-    loader.override_global("PIDNS_DEV", &dev, true).override_global("PIDNS_INO", &ino, true);
-    loader.load(OBJECT).map_err(|e| TracerError::Load(Box::new(e)))
-}
-
-fn map_error(map: &'static str, source: MapError) -> TracerError {
-    TracerError::Map { map, source: Box::new(source) }
-}
-
-fn mapped<T>(ebpf: &Ebpf, name: &'static str, len: u32) -> Result<Mapped<T>, TracerError> {
-    let Some(Map::Array(data)) = ebpf.map(name) else { return Err(TracerError::Object(name)) };
-    Mapped::map(data.fd(), len).map_err(|source| TracerError::Mmap { map: name, source })
-}
-
-fn queue(ebpf: &mut Ebpf) -> Result<Queue<&mut MapData, u32>, TracerError> {
-    let map = ebpf.map_mut("FREE_VCPUS").ok_or(TracerError::Object("map FREE_VCPUS"))?;
-    Queue::try_from(map).map_err(|e| map_error("FREE_VCPUS", e))
-}
-
-fn fill_filters(ebpf: &mut Ebpf, settings: &Settings) -> Result<(), TracerError> {
-    for (name, values) in [("TGIDS", &settings.tgids), ("VCPU_IDS", &settings.vcpu_ids)] {
-        let map = ebpf.map_mut(name).ok_or(TracerError::Object(name))?;
-        let mut set: HashMap<_, u32, u8> = HashMap::try_from(map).map_err(|e| map_error(name, e))?;
-        for value in values {
-            set.insert(value, 1, 0).map_err(|e| map_error(name, e))?;
-        }
-    }
-    Ok(())
-}
-
-fn attach_raw(ebpf: &mut Ebpf, name: &'static str, target: &'static str) -> Result<(), TracerError> {
-    let program: &mut RawTracePoint = get(ebpf, name)?;
-    program.load().map_err(|e| TracerError::Program { program: name, source: Box::new(e) })?;
-    program.attach(target).map_err(|e| TracerError::Attach { target, source: Box::new(e) })?;
-    Ok(())
-}
-
-fn attach_tracepoint(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-    group: &str,
-    target: &'static str,
-) -> Result<(), TracerError> {
-    let program: &mut TracePoint = get(ebpf, name)?;
-    program.load().map_err(|e| TracerError::Program { program: name, source: Box::new(e) })?;
-    program.attach(group, target).map_err(|e| TracerError::Attach { target, source: Box::new(e) })?;
-    Ok(())
-}
-
-fn attach_event(ebpf: &mut Ebpf, event: &'static Event, how: How) -> Result<(), TracerError> {
-    let [raw, classic] = event.programs;
-    match how {
-        How::Raw => attach_raw(ebpf, raw, event.name),
-        How::Classic => attach_tracepoint(ebpf, classic, event.group(), event.name),
-    }
-}
-
-fn attach_entry(ebpf: &mut Ebpf, raw: bool) -> Result<(), TracerError> {
-    if raw {
-        attach_raw(ebpf, program::KVM_ENTRY_RAW, "kvm_entry")
-    } else {
-        attach_tracepoint(ebpf, program::KVM_ENTRY_TP, "kvm", "kvm_entry")
-    }
-}
-
-/// Attaches to the first of the function's names that this kernel has.
-fn attach_function(ebpf: &mut Ebpf, function: &'static Function) -> Result<(), TracerError> {
-    let [name] = function.programs;
-    let program: &mut KProbe = get(ebpf, name)?;
-    program.load().map_err(|e| TracerError::Program { program: name, source: Box::new(e) })?;
-    let mut refused = None;
-    for symbol in function.symbols {
-        match program.attach(symbol, 0) {
-            Ok(_) => return Ok(()),
-            Err(e) => refused = Some((*symbol, e)),
-        }
-    }
-    let (target, source) = refused.ok_or(TracerError::Object(name))?;
-    Err(TracerError::Attach { target, source: Box::new(source) })
-}
-
-fn attach_destroy(ebpf: &mut Ebpf) -> Result<(), TracerError> {
-    let name = program::VCPU_DESTROY;
-    let program: &mut KProbe = get(ebpf, name)?;
-    program.load().map_err(|e| TracerError::Program { program: name, source: Box::new(e) })?;
-    program.attach(VCPU_DESTROY_SYMBOL, 0).map_err(|e| TracerError::NoDestroyHook(Box::new(e)))?;
-    Ok(())
-}
-
-/// Attaches where `KVM_RUN` begins; where that cannot be, gives the sentence that says what is lacking.
-fn attach_run(ebpf: &mut Ebpf) -> Result<Option<String>, TracerError> {
-    let program: &mut KProbe = get(ebpf, program::VCPU_RUN)?;
-    let attached = program.load().and_then(|()| program.attach(VCPU_RUN_SYMBOL, 0));
-    Ok(attached.err().map(|error| {
-        format!(
-            "this kernel does not tell when KVM_RUN begins (no kprobe on {VCPU_RUN_SYMBOL}: {}): time from there to the \
-             entry into the guest is the VMM's here, and a vCPU that halts again after a signal counts as blocked \
-             elsewhere",
-            cause(&error)
-        )
-    }))
-}
-
-fn get<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, TracerError>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
-{
-    ebpf.program_mut(name).and_then(|p| p.try_into().ok()).ok_or(TracerError::Object(name))
-}
-
-/// Kernels before 5.11 charge maps against RLIMIT_MEMLOCK.
-fn raise_memlock_limit() {
-    use rustix::process::{Resource, Rlimit, setrlimit};
-    // Where it is refused the kernel will say so when it makes the maps, if it cares at all.
-    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn maps_that_are_refused_for_memory_name_the_option() {
-        let refused = |errno| {
-            let io_error = io::Error::from_raw_os_error(errno);
-            let name = "VCPUS".to_owned();
-            TracerError::Load(Box::new(EbpfError::MapError(MapError::CreateError { name, io_error })))
-                .to_string()
-        };
-        assert!(
-            refused(libc::ENOMEM)
-                .contains("Cannot allocate memory (os error 12); lower --max-vcpus, each takes ")
-        );
-        assert!(refused(libc::E2BIG).contains("lower --max-vcpus"));
-        assert!(refused(libc::EPERM).contains("run as root"));
-    }
-}

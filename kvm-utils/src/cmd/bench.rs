@@ -19,6 +19,7 @@ use kvm_bench::{
         tsc::{self, Tsc},
     },
     payload::BENCH_ELF,
+    payload_report::{self, Heard},
     report::{Report, json, table},
     shared::{marks::MARK_PORT, ops},
 };
@@ -30,8 +31,8 @@ use super::{
 };
 use crate::{
     bench::{
-        Beside, Budget, Config, EMPTY, End, Error, Exits, Heard, Machine, Meter, Options, Seen, Times,
-        Untraced, budgets, read, run as run_machine, run_in_qemu,
+        Beside, Budget, Config, EMPTY, End, Error, Exits, Machine, Meter, Options, Seen, Times, Untraced,
+        budgets, run as run_machine, run_in_qemu,
     },
     bpf::{
         caps::{fired_during, obstacle},
@@ -51,6 +52,15 @@ enum Output {
     Table,
     /// One document, kvm-bench/v1
     Json,
+}
+
+/// Modes of the local APIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Apic {
+    /// Through its page of memory
+    Xapic,
+    /// Through MSRs
+    X2apic,
 }
 
 /// QEMU's program where only `--qemu` is given.
@@ -90,6 +100,9 @@ pub struct Args {
     /// CPUs of the host on which the vCPUs run, one each (default: any)
     #[arg(long, value_name = "CPU", value_delimiter = ',', conflicts_with = "qemu")]
     pin: Vec<usize>,
+    /// How the guest reaches its local APIC (default: x2apic where there is one)
+    #[arg(long, value_name = "MODE", value_enum)]
+    apic: Option<Apic>,
     /// Run the guest under QEMU
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = QEMU)]
     qemu: Option<String>,
@@ -118,10 +131,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         )
         .into());
     }
-    if args.attribute {
-        if let Some(blocker) = obstacle(&SysRoot::default()) {
-            return Err(blocked(blocker).0.into());
-        }
+    if args.attribute
+        && let Some(blocker) = obstacle(&SysRoot::default())
+    {
+        return Err(blocked(blocker).0.into());
     }
     catch_interrupts();
     let bench = Bench { args, tsc: tsc::find() };
@@ -130,21 +143,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let (mut heard, _) = bench.pass("", None, Untraced)?;
     let attributed = if args.attribute && !stopped() { Some(bench.attribute()?) } else { None };
-    let mut results = std::mem::take(&mut heard.results);
     if let Some(attributed) = &attributed {
-        for one in &mut results {
+        for one in &mut heard.results {
             let doubt = attributed.budgets.get(&one.spec.title()).and_then(Budget::doubt);
             if let (Status::Ok, Some(doubt)) = (&one.status, doubt) {
                 one.status = Status::Suspect(doubt);
             }
         }
     }
-    let report = Report {
-        environment: bench.environment(heard),
-        tsc: bench.tsc.clone(),
-        results,
-        interrupted: stopped(),
-    };
+    let mut report = heard.report(Some(bench.tsc.clone())).map_err(Failure::host)?;
+    bench.describe(&mut report.environment);
     bench.show(&report, attributed.as_ref())?;
     let failed = report.results.iter().any(|one| matches!(one.status, Status::Failed(_)));
     Ok(if failed { ExitCode::from(CHECK_FAILED) } else { ExitCode::SUCCESS })
@@ -185,6 +193,9 @@ struct Attributed {
     notes: Vec<String>,
 }
 
+/// Each round, as a meter saw it.
+type Rounds<M> = Vec<Seen<<M as Meter>::Reading>>;
+
 struct Bench<'a> {
     args: &'a Args,
     tsc: Tsc,
@@ -215,6 +226,10 @@ impl Bench<'_> {
             let empty = if marks && !args.ops.iter().any(|op| op == EMPTY) { "null," } else { "" };
             words.push(format!("ops={empty}{ops}"));
         }
+        words.extend(args.apic.map(|apic| match apic {
+            Apic::Xapic => "apic=xapic".to_owned(),
+            Apic::X2apic => "apic=x2apic".to_owned(),
+        }));
         words.extend(args.samples.map(|samples| format!("samples={samples}")));
         if marks {
             words.push(format!("mark_port={MARK_PORT:#x}"));
@@ -223,12 +238,7 @@ impl Bench<'_> {
     }
 
     /// Runs the guest once, with a meter beside it.
-    fn pass<M: Meter>(
-        &self,
-        what: &str,
-        ops: Option<&str>,
-        meter: M,
-    ) -> Result<(Heard, Vec<Seen<M::Reading>>), Failure> {
+    fn pass<M: Meter>(&self, what: &str, ops: Option<&str>, meter: M) -> Result<(Heard, Rounds<M>), Failure> {
         let marks = !what.is_empty();
         let config = Config { vcpus: self.vcpus(), command_line: self.command_line(ops, marks) };
         let options = Options { pin: &self.args.pin, patience: self.patience(), stop: &STOP };
@@ -242,7 +252,12 @@ impl Bench<'_> {
         };
         let (lines, rounds) = (beside.lines, beside.rounds);
         progress.clear();
-        let heard = read(&lines);
+        let heard = match (payload_report::read(lines.iter().map(String::as_str)), &end) {
+            (Ok(heard), _) => heard,
+            (Err(_), Ok(End::Stopped)) => Heard::default(),
+            (Err(error), Ok(_)) => return Err(Failure::host(error)),
+            (Err(_), Err(error)) => return Err(Failure::host(error)),
+        };
         let after = heard.last.as_ref().map_or(String::new(), |last| format!(" after {last}"));
         if let (Ok(_), Some(fatal)) = (&end, &heard.fatal) {
             return Err(Failure::host(format!(
@@ -304,18 +319,16 @@ impl Bench<'_> {
         Ok(Attributed { budgets, source, proof: counts.proof, notes })
     }
 
-    /// The guest as it sees itself, and the host.
-    fn environment(&self, heard: Heard) -> serde_json::Value {
-        let mut environment = heard.environment;
+    /// Adds to the guest as it sees itself what ran it, and the host.
+    fn describe(&self, environment: &mut serde_json::Value) {
         if !environment.is_object() {
-            environment = json!({});
+            *environment = json!({});
         }
         let vmm = if self.args.qemu.is_some() { "qemu" } else { "kvm-utils" };
         environment["vmm"] = vmm.into();
         environment["vcpus"] = self.vcpus().into();
         environment["pinned"] = self.args.pin.clone().into();
         environment["host"] = environment::fingerprint();
-        environment
     }
 
     fn show(&self, report: &Report, attributed: Option<&Attributed>) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! `kvm-utils caps`: what this host can do, and why not.
 
+mod drilldowns;
 mod json;
 mod table;
 
@@ -55,6 +56,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut caps = Caps::gather(&SysRoot::default());
     caps.watch(args.watch);
+    caps.items.extend(drilldowns::items());
     let verdict = caps.exits();
     let text = match args.output {
         Output::Table => table::render(&caps, &verdict, color()),

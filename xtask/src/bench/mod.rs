@@ -51,13 +51,15 @@ const TRACERS: [(&str, &str); 5] = [
 ];
 
 /// Drill-downs with their options after a `+`, each with an operation that it counts (`lab cost --operation`).
-const DRILLDOWNS: [(&str, &str); 9] = [
+const DRILLDOWNS: [(&str, &str); 11] = [
     ("wrmsr", "wrmsr"),
     ("msr", "rdmsr"),
     ("io", "io-out-kernel"),
     ("io+--no-time", "io-out-kernel"),
     ("cpuid", "cpuid"),
     ("hypercall", "hypercall"),
+    ("fault", "lapic-read"),
+    ("rip", "wrmsr"),
     ("irq", "hlt"),
     ("halt", "hlt"),
     ("time", "wrmsr"),

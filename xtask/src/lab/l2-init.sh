@@ -2,6 +2,7 @@
 # The guest inside the lab: does some of everything that leaves guest mode, then powers off.
 # work=SECONDS on the kernel command line says for how long, work=boot for not at all. work=clock and work=timers do one
 # thing only, on every CPU, as fast as they can: ask for the time, arm timers; work_seconds=SECONDS says for how long (10).
+# work=bench runs kvm-bench, where it is on board, with the words of bench=WORD,WORD,... and again with those after each +.
 B=/bin/busybox
 $B mount -t proc proc /proc
 $B mount -t sysfs sysfs /sys
@@ -51,6 +52,14 @@ boot) ;;
 clock | timers)
   storm "$work"
   echo "L2-WORKED $work"
+  ;;
+bench)
+  # What the kernel says meanwhile would come amid the report.
+  $B dmesg -n 1
+  for words in $(echo "${bench:-all}" | $B tr + ' '); do
+    /kvm-bench $(echo "$words" | $B tr , ' ')
+    echo "L2-WORKED $words: exit status $?"
+  done
   ;;
 *)
   end=$((seconds + work))

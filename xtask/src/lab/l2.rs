@@ -1,7 +1,7 @@
 //! The Linux guest that runs inside the lab, under the lab's own KVM: level 2.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -28,6 +28,19 @@ pub(crate) struct L2 {
 }
 
 impl L2 {
+    /// The same with a program on board, at `/` and its name; each call replaces the file of the one before.
+    pub(crate) fn with_program(&self, cache: &Cache, name: &str, program: &Path) -> Result<PathBuf> {
+        let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        let mut more = Archive::default();
+        more.file(&format!("/{name}"), 0o755, read(program)?);
+        // The kernel unpacks one archive after the other: Documentation/driver-api/early-userspace/buffer-format.rst.
+        let mut both = read(&self.initramfs)?;
+        both.extend(more.to_vec()?);
+        let path = self.initramfs.with_file_name(format!("l2-{name}.cpio"));
+        cache.publish_file(&path, &both)?;
+        Ok(path)
+    }
+
     /// Environment variables that name the files to a command in the lab.
     pub(crate) fn env(&self) -> [(String, String); 2] {
         [("L2_KERNEL", &self.kernel), ("L2_INITRAMFS", &self.initramfs)]

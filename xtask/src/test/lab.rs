@@ -29,6 +29,8 @@ pub(super) struct Tests {
     lab: Lab,
     release: Release,
     l2: L2,
+    /// The guest's initramfs with kvm-bench on board.
+    l2_bench: PathBuf,
     /// Only tests with this in their name.
     only: Option<String>,
 }
@@ -39,7 +41,8 @@ impl Tests {
         let release = release::build(project)?;
         let lab = Lab::open()?;
         let l2 = l2::prepare(&lab.cache)?;
-        Ok(Self { lab, release, l2, only })
+        let l2_bench = l2.with_program(&lab.cache, "kvm-bench", &release.kvm_bench)?;
+        Ok(Self { lab, release, l2, l2_bench, only })
     }
 
     /// Boots a lab and counts the tests, each named after the vendor and the kernel's series. A guest that dies is
@@ -47,16 +50,20 @@ impl Tests {
     pub(super) fn run(&self, vendor: Vendor, suite: Suite, tests: &[String]) -> (Tally, Option<Again>) {
         let (kvm_utils, l2) = (&self.release.kvm_utils, &self.l2);
         let mut command: Vec<OsString> = vec![self.release.lab.clone().into(), "run-all".into()];
-        for (option, path) in
-            [("--kvm-utils", kvm_utils), ("--l2-kernel", &l2.kernel), ("--l2-initramfs", &l2.initramfs)]
-        {
+        let files = [
+            ("--kvm-utils", kvm_utils),
+            ("--l2-kernel", &l2.kernel),
+            ("--l2-initramfs", &l2.initramfs),
+            ("--l2-bench", &self.l2_bench),
+        ];
+        for (option, path) in files {
             command.extend([option.into(), path.into()]);
         }
         if let Some(text) = &self.only {
             command.extend(["--only".into(), text.into()]);
         }
         command.extend(tests.iter().map(OsString::from));
-        let mut carry = vec![kvm_utils.clone(), l2.kernel.clone(), l2.initramfs.clone()];
+        let mut carry: Vec<_> = files.iter().map(|(_, path)| (*path).clone()).collect();
         carry.extend(l2::QEMU.map(PathBuf::from));
         let request = Request { vendor, suite, command, carry, limits: LIMITS, ..Request::default() };
         let mut results = Results::new(vendor, suite);

@@ -18,7 +18,6 @@ macro_rules! tracer_tests {
     };
 }
 
-mod bench;
 mod drilldown_cpuid;
 mod drilldown_fault;
 mod drilldown_halt;
@@ -29,6 +28,8 @@ mod drilldown_msr;
 mod drilldown_rip;
 mod drilldown_time;
 mod guest;
+mod host_bench;
+mod kvm_bench;
 mod placement;
 mod robustness;
 mod tracer_attach;
@@ -61,7 +62,8 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_time::RAW, drilldown_time::CLASSIC),
         (drilldown_halt::RAW, drilldown_halt::CLASSIC),
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),
-        (bench::RAW, bench::CLASSIC),
+        (host_bench::RAW, host_bench::CLASSIC),
+        (kvm_bench::RAW, kvm_bench::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
@@ -83,6 +85,6 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         groups.push(drilldown_msr::PATHS);
     }
     groups.push(tracer_linux::NAMES);
-    groups.push(bench::TESTS);
+    groups.push(host_bench::TESTS);
     groups.into_iter().flatten()
 }

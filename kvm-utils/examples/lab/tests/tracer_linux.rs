@@ -34,8 +34,19 @@ const UUID: &str = "5c6fa8f7-c3f6-4b3f-b596-d16ea3912302";
 /// Boots Linux on two vCPUs under QEMU with more `options` and words on the kernel's command line, and waits until it has
 /// powered off. Gives QEMU's pid.
 pub fn boot(context: &Context, name: &str, options: &[&str], words: &str) -> Result<u32> {
-    let (Some(kernel), Some(initramfs)) = (&context.l2_kernel, &context.l2_initramfs) else {
-        bail!("--l2-kernel and --l2-initramfs are needed");
+    Ok(boot_with(context, context.l2_initramfs.as_ref(), name, options, words)?.0)
+}
+
+/// The same with another initramfs. Also gives what the guest printed.
+pub fn boot_with(
+    context: &Context,
+    initramfs: Option<&PathBuf>,
+    name: &str,
+    options: &[&str],
+    words: &str,
+) -> Result<(u32, String)> {
+    let (Some(kernel), Some(initramfs)) = (&context.l2_kernel, initramfs) else {
+        bail!("--l2-kernel, --l2-initramfs and --l2-bench are needed");
     };
     let mut command = qemu(name, &["-smp", "2", "-m", "256"]);
     command.args(options).args(["-append", &format!("console=ttyS0 quiet {words}")]);
@@ -45,7 +56,7 @@ pub fn boot(context: &Context, name: &str, options: &[&str], words: &str) -> Res
     let output = guest.wait_with_output()?;
     let console = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success() && console.contains("L2-DONE"), "{}: {console}", output.status);
-    Ok(pid)
+    Ok((pid, console.into_owned()))
 }
 
 /// Linux boots on two vCPUs and powers off: our count per reason is the kernel's, and every vCPU is there.

@@ -120,6 +120,8 @@ pub enum Group {
     Layout,
     /// Where programs can be attached.
     Hooks,
+    /// What each drill-down finds.
+    Drilldowns,
 }
 
 impl Group {
@@ -133,6 +135,7 @@ impl Group {
             Self::Bpf => "BPF",
             Self::Layout => "layout",
             Self::Hooks => "hooks",
+            Self::Drilldowns => "drill-downs",
         }
     }
 }

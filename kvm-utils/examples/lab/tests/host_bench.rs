@@ -11,13 +11,13 @@ use crate::registry::{Context, Test, Verdict};
 use crate::tracer::Source;
 
 tracer_tests! {
-    "bench-attribute", 300, attribute;
+    "host-bench-attribute", 300, attribute;
 }
 
 /// Without the tracer.
 pub const TESTS: &[Test] = &[
-    Test { name: "bench-two-vcpus", needs_idle_kvm: false, timeout_s: 300, run: two_vcpus },
-    Test { name: "bench-qemu", needs_idle_kvm: false, timeout_s: 300, run: under_qemu },
+    Test { name: "host-bench-two-vcpus", needs_idle_kvm: false, timeout_s: 300, run: two_vcpus },
+    Test { name: "host-bench-qemu", needs_idle_kvm: false, timeout_s: 300, run: under_qemu },
 ];
 
 /// A known number of each operation: a prime.

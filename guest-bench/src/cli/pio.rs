@@ -1,0 +1,38 @@
+//! `kvm-bench pio`.
+
+use clap::Args;
+
+use super::Spec;
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Read this port instead of the usual ones, such as 0x3f8; may be repeated. Reading changes some devices
+    #[arg(long, value_name = "PORT", value_parser = super::run::number)]
+    port: Vec<u64>,
+    /// Bytes to read at once: 1, 2 or 4
+    #[arg(long, value_name = "N", default_value = "1", value_parser = super::run::number)]
+    size: u64,
+    /// Write too: to 0x4d0 what it holds, to 0x1234 where nobody listens
+    #[arg(long, conflicts_with = "port")]
+    write: bool,
+}
+
+impl Options {
+    pub(super) fn specs(&self) -> Vec<Spec> {
+        let sized = |spec: Spec| if self.size == 1 { spec } else { spec.with("size", self.size) };
+        if !self.port.is_empty() {
+            let port = |port: &u64| sized(Spec::new("pio:port").with("port", format!("{port:#x}")));
+            return self.port.iter().map(port).collect();
+        }
+        // Of the others the width is their device's.
+        let has_width = |spec: &Spec| !matches!(spec.op.as_str(), "pio:pit" | "pio:keyboard" | "pio:pmtimer");
+        let mut specs: Vec<_> = super::usual("pio")
+            .into_iter()
+            .map(|spec| if has_width(&spec) { sized(spec) } else { spec })
+            .collect();
+        if self.write {
+            specs.extend(["pio:kernel-out", "pio:user-out"].map(Spec::new));
+        }
+        specs
+    }
+}
