@@ -19,11 +19,14 @@ pub(super) fn lines(measured: &Measured, hz: u64) -> Vec<String> {
     let mut how: Vec<String> = Vec::new();
     how.extend(note("cpus").filter(|_| !measured.spec.title().contains("->")).map(str::to_owned));
     how.extend(note("via").map(|via| format!("via {via}")));
+    how.extend(note("address").map(str::to_owned));
+    how.extend(note("source").map(|source| format!("clock source {source}")));
+    how.extend(note("slack").map(|slack| format!("timer slack {slack}")));
     how.extend(note("target").map(|target| format!("target {target}")));
     how.extend(note("until").map(str::to_owned));
     how.extend(note("lock").map(str::to_owned));
     how.extend(happened([measured]));
-    let mut lines = vec![how.join("; ")];
+    let mut lines = if how.is_empty() { Vec::new() } else { vec![how.join("; ")] };
     lines.extend(ways(measured, hz, &notes));
     lines.extend(throughput(measured, note("senders").unwrap_or("1")));
     lines.extend(left_out(measured));
