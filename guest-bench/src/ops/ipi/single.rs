@@ -112,7 +112,7 @@ impl Target for Single {
         self.run_delay_ns = run_delay_ns();
         if !self.is_halted {
             let spinner = Spinner::start(self.way.dst)?;
-            self.skew = spinner.line().skew();
+            self.skew = Skew::better(self.skew, spinner.line().skew());
             self.way.aim(&spinner);
             self.spinner = Some(spinner);
         }
