@@ -140,7 +140,7 @@ mod tests {
         let round = watch(THRESHOLD, Duration::from_millis(200), u64::MAX);
         let total = |name: &str| round.details.totals[name];
         let ratio = total("watched_ns") as f64 / total("clock_ns") as f64;
-        assert!((0.95..1.001).contains(&ratio), "{round:?}");
+        assert!((0.8..1.001).contains(&ratio), "{round:?}");
         assert!(total("lost_ns") < total("watched_ns"), "{round:?}");
         assert_eq!(round.samples(), round.evidence["gaps"]);
     }

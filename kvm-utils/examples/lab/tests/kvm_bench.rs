@@ -47,7 +47,9 @@ fn ensure_counted(report: &Value, op: &str, samples: u64, counted: u64) -> Resul
     Ok(())
 }
 
-/// A port where nobody answers is read and written as often as kvm-bench says; the others are reached at all.
+/// A port where nobody answers is read and written as often as kvm-bench says; the others are reached at all. QEMU's
+/// emulator refuses the instruction in ring 3 of a guest of KVM's, whatever its kernel allows: then it is left out, and no
+/// port was touched.
 fn ports_are_exits(context: &Context, source: Source) -> Result<()> {
     const SAMPLES: u64 = 211;
     let line = format!("pio --write --samples {SAMPLES} --rounds 1 --time 60s");
@@ -56,6 +58,12 @@ fn ports_are_exits(context: &Context, source: Source) -> Result<()> {
     let summary = tracer.stop_noun()?;
     let counted =
         |port: u16, dir: &str| summary.sum("count", &[("address_value", json!(port)), ("dir", json!(dir))]);
+    let user = result(&reports[0], "pio:user-in")?;
+    if user["reason"].as_str().is_some_and(|why| why.contains("refused all the same")) {
+        eprintln!("  {}", user["reason"]);
+        ensure!(user["status"] == "skipped" && counted(0x1234, "in") == 0, "{user}");
+        return Ok(());
+    }
     ensure_counted(&reports[0], "pio:user-in", SAMPLES, counted(0x1234, "in"))?;
     ensure_counted(&reports[0], "pio:user-out", SAMPLES, counted(0x1234, "out"))?;
     // Firmware and kernel use these too.
