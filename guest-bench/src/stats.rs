@@ -102,9 +102,10 @@ pub fn series(rounds: &[Round]) -> BTreeMap<&str, Vec<&Pairs>> {
     series
 }
 
-/// How it was done, as the last round says.
+/// How it was done, as the last round that says it has it.
 pub fn notes(rounds: &[Round]) -> BTreeMap<String, String> {
-    rounds.last().map(|round| round.details.notes.clone()).unwrap_or_default()
+    let notes = rounds.iter().flat_map(|round| &round.details.notes);
+    notes.map(|(name, words)| (name.clone(), words.clone())).collect()
 }
 
 /// Interrupts per second, of operations that say how many they were and how long they took together.

@@ -74,8 +74,10 @@ const CHUNK: usize = 1000;
 const CHUNK_TIME: Duration = Duration::from_millis(10);
 /// Warm-up: so many operations or so long, whichever is more.
 const WARM_UP: (usize, Duration) = (1000, Duration::from_millis(50));
-/// An operation that takes fewer steps of the counter than this is repeated inside the bracket.
+/// An operation that takes fewer steps of the counter than this is repeated inside the bracket,
 const STEPS: u64 = 20;
+/// until it takes so many: a step is then 1 % of a sample.
+const STEPS_REPEATED: u64 = 100;
 /// At most so often.
 const REPEAT_MAX: u64 = 64;
 
@@ -177,11 +179,10 @@ impl Worker {
         self.chunk =
             usize::try_from(fit).unwrap_or(CHUNK).clamp(if each > CHUNK_TIME { 1 } else { 10 }, CHUNK);
         cycles.sort_unstable();
-        let middle = cycles.get(cycles.len() / 2).copied().unwrap_or(0);
-        let median = middle.saturating_sub(self.ready.overhead);
-        let enough = STEPS * self.ready.quantum;
+        let median = cycles.get(cycles.len() / 2).copied().unwrap_or(0).saturating_sub(self.ready.overhead);
         let may_repeat = pace == Pace::Fast && self.is_bracket_alone && self.ready.overhead > 0;
-        if may_repeat && median < enough {
+        if may_repeat && median < STEPS * self.ready.quantum {
+            let enough = STEPS_REPEATED * self.ready.quantum;
             self.ready.repeat = u32::try_from(enough.div_ceil(median.max(1)).min(REPEAT_MAX)).unwrap_or(1);
         }
         Ok(())
@@ -202,7 +203,12 @@ impl Worker {
             let left = usize::try_from(ask.samples - judged.len() as u64).unwrap_or(usize::MAX);
             let chunk = &mut buffer[..left.min(self.chunk)];
             let then = Disturbances::now(self.cpu);
+            let since = Instant::now();
             result = self.target.fill(chunk, self.ready.repeat);
+            // It took far longer than in the warm-up: what it waits for is not there, and the limit is to be kept.
+            if since.elapsed() > CHUNK_TIME * 20 {
+                self.chunk = (self.chunk / 2).max(1);
+            }
             if result.is_ok() {
                 let seen = Disturbances::now(self.cpu).since(then);
                 judged.extend(judge(chunk, seen, self.cpu, self.target.sleeps()));
