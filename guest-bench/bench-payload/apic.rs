@@ -4,7 +4,8 @@ use core::ptr;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::cpu::{self, CPUS, Features};
+use crate::clock::Clock;
+use crate::cpu::{self, CPUS, Fault, Features};
 use crate::idt;
 
 /// Physical address of the registers in xAPIC mode; Intel SDM volume 3, chapter 12.
@@ -133,12 +134,35 @@ impl Apic {
         }
         let id = self.read(ID);
         CPUS[index].apic_id.store(if self.mode == Mode::X2 { id } else { id >> 24 }, Relaxed);
-        if self.timer == Timer::Deadline {
-            self.write(LVT_TIMER, DEADLINE | u32::from(idt::TIMER));
-        } else {
+        if self.timer != Timer::Deadline {
             self.write(DIVIDE, DIVIDE_BY_1);
-            self.write(LVT_TIMER, ONE_SHOT | u32::from(idt::TIMER));
         }
+        self.set_timer(idt::TIMER);
+    }
+
+    /// Which interrupt the timer makes.
+    fn set_timer(self, vector: u8) {
+        let mode = if self.timer == Timer::Deadline { DEADLINE } else { ONE_SHOT };
+        self.write(LVT_TIMER, mode | u32::from(vector));
+    }
+
+    /// Calls with interrupts on; an exception ends the call, and so does the timer, when there is one, after half a second or so.
+    pub fn watched(self, fires: bool, clock: &Clock, function: impl FnMut()) -> Result<(), Fault> {
+        if !fires {
+            return cpu::guarded(function);
+        }
+        self.set_timer(idt::WATCHDOG);
+        self.arm(match self.timer {
+            Timer::Deadline => cpu::rdtsc() + clock.ms(500),
+            // In ticks of a clock that is not known: 1 GHz with KVM and QEMU.
+            _ => 500_000_000,
+        });
+        cpu::interrupts(true);
+        let result = cpu::guarded(function);
+        cpu::interrupts(false);
+        self.disarm();
+        self.set_timer(idt::TIMER);
+        result
     }
 
     #[inline(always)]

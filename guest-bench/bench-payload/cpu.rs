@@ -81,6 +81,7 @@ core::arch::global_asm!(
     RESUME_RSP = const offset_of!(Cpu, resume_rsp),
     STAMP = const offset_of!(Cpu, stamp),
     STRANGE = const offset_of!(Cpu, strange),
+    WATCHDOG = const crate::idt::WATCHDOG,
     X2APIC_EOI = const 0x80b,
     XAPIC_EOI = const 0xfee0_00b0_u32,
 );
@@ -215,8 +216,9 @@ pub struct Features {
     pub hypervisor: Option<[u32; 3]>,
     /// The greatest leaf of the hypervisor, 0 without one.
     pub hypervisor_leaves: u32,
-    /// KVM's features, leaf 0x4000_0001 EAX.
+    /// KVM's features and hints, leaf 0x4000_0001 EAX and EDX.
     pub kvm: u32,
+    pub kvm_hints: u32,
     pub apic: bool,
     pub x2apic: bool,
     pub tsc_deadline: bool,
@@ -239,14 +241,15 @@ pub fn features() -> Features {
         _ => Vendor::Other,
     };
     let mut hypervisor = None;
-    let (mut leaves, mut kvm) = (0, 0);
+    let (mut leaves, mut kvm, mut kvm_hints) = (0, 0, 0);
     if one.ecx >> 31 != 0 {
         let leaf = __cpuid(0x4000_0000);
         let name = [leaf.ebx, leaf.ecx, leaf.edx];
         // An old KVM says 0 and means 0x4000_0001.
         leaves = leaf.eax.max(0x4000_0001);
         if name == KVM {
-            kvm = __cpuid(0x4000_0001).eax;
+            let leaf = __cpuid(0x4000_0001);
+            (kvm, kvm_hints) = (leaf.eax, leaf.edx);
         }
         hypervisor = Some(name);
     }
@@ -257,12 +260,47 @@ pub fn features() -> Features {
         hypervisor,
         hypervisor_leaves: leaves,
         kvm,
+        kvm_hints,
         apic: one.edx & 1 << 9 != 0,
         x2apic: one.ecx & 1 << 21 != 0,
         tsc_deadline: one.ecx & 1 << 24 != 0,
         invariant_tsc: invariant,
         signature: one.eax,
     }
+}
+
+/// The processor's name, without the spaces around it: CPUID 0x8000_0002 to 0x8000_0004.
+pub fn with_brand(mut tell: impl FnMut(&[u8])) {
+    let mut text = [b' '; 48];
+    if __cpuid(0x8000_0000).eax >= 0x8000_0004 {
+        let mut at = 0;
+        for index in 2..=4 {
+            let leaf = __cpuid(0x8000_0000 + index);
+            for register in [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx] {
+                for byte in register.to_le_bytes() {
+                    text[at] = if byte == 0 { b' ' } else { byte };
+                    at += 1;
+                }
+            }
+        }
+    }
+    tell(text.trim_ascii());
+}
+
+/// `IA32_BIOS_SIGN_ID`, the microcode's revision: in the upper half with Intel, in the lower with AMD (Intel SDM volume 4, table 2-2;
+/// arch/x86/kernel/cpu/microcode/amd.c). None where there is no such register.
+pub fn microcode() -> Option<u64> {
+    const REVISION: u32 = 0x8b;
+    let mut value = 0;
+    guarded(|| value = rdmsr(REVISION)).ok()?;
+    Some(if value >> 32 != 0 { value >> 32 } else { value })
+}
+
+/// Zero, of which the compiler does not know: it would make several at once with XORPS, which not every hypervisor's instruction
+/// emulator has.
+#[inline(always)]
+pub fn zero() -> u64 {
+    core::hint::black_box(0)
 }
 
 /// One leaf; its EBX belongs to the compiler, which this minds.

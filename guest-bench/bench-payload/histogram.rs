@@ -29,7 +29,7 @@ pub fn pair() -> (Histogram, Histogram) {
 
 impl Histogram {
     fn new(counts: &'static mut [u32; LEN]) -> Self {
-        Self { counts, least: LEN, most: 0, len: 0 }
+        Self { counts, least: LEN, most: 0, len: crate::cpu::zero() }
     }
 
     pub fn len(&self) -> u64 {
@@ -53,7 +53,7 @@ impl Histogram {
                 *count = 0;
             }
         }
-        (self.least, self.most, self.len) = (LEN, 0, 0);
+        (self.least, self.most, self.len) = (LEN, 0, crate::cpu::zero());
     }
 
     /// The median; 0 when there is none.

@@ -3,10 +3,11 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
-/// Vectors: the timer, messages, messages whose end is timed, spurious interrupts.
+/// Vectors: the timer, messages, messages whose end is timed, the timer as a watchdog, spurious interrupts.
 pub const TIMER: u8 = 0x40;
 pub const MESSAGE: u8 = 0x41;
 pub const TIMED: u8 = 0x42;
+pub const WATCHDOG: u8 = 0x43;
 pub const SPURIOUS: u8 = 0xff;
 
 /// Bytes between two exception stubs in `interrupt.s`.
@@ -30,6 +31,7 @@ unsafe extern "C" {
     static message_stub: u8;
     static timer_stub: u8;
     static timed_stub: u8;
+    static watchdog_stub: u8;
     static strange_stub: u8;
     static spurious_stub: u8;
 }
@@ -50,6 +52,7 @@ pub fn fill() {
                 TIMER => &raw const timer_stub as u64,
                 MESSAGE => &raw const message_stub as u64,
                 TIMED => &raw const timed_stub as u64,
+                WATCHDOG => &raw const watchdog_stub as u64,
                 SPURIOUS => &raw const spurious_stub as u64,
                 _ => &raw const strange_stub as u64,
             }

@@ -60,6 +60,7 @@ exception:                      # rsp: vector, error code, rip, cs, rflags, rsp,
     mov rax, [rsp + 8]
     cmp rax, 2
     je 2f                       # an NMI: nobody here sends any
+leave_guarded:
     inc rax
     mov gs:[{FAULT}], rax
     mov rax, [rsp + 16]
@@ -76,6 +77,7 @@ exception:                      # rsp: vector, error code, rip, cs, rflags, rsp,
     mov [rsp + 24], rax
     and dword ptr [rsp + 40], ~0x200    # interrupts off
 2:  pop rax
+exception_return:
     add rsp, 16
     iretq
 3:  call fatal_exception
@@ -160,6 +162,24 @@ timed_stub:
     pop rbx
     inc qword ptr gs:[{ENDED}]
     return
+
+# The time is up for what was guarded: it ends as by an exception.
+    .balign 16
+    .globl watchdog_stub
+watchdog_stub:
+    push 0
+    push {WATCHDOG}
+    push rax
+    push rcx
+    push rdx
+    end_of_interrupt
+    pop rdx
+    pop rcx
+    cmp qword ptr gs:[{RESUME_RSP}], 0
+    mov rax, [rsp + 8]
+    jne leave_guarded
+    pop rax
+    jmp exception_return
 
     .balign 16
     .globl strange_stub

@@ -30,6 +30,13 @@ impl Machine {
         serial.string(if boot.pvh { b"pvh" } else { b"multiboot" });
         serial.raw(",\"vendor\":");
         name(serial, features.vendor_name);
+        serial.raw(",\"cpu\":");
+        cpu::with_brand(|brand| serial.string(brand));
+        serial.raw(",\"microcode\":");
+        match cpu::microcode() {
+            Some(revision) => serial.hex(revision),
+            None => serial.raw("null"),
+        }
         serial.raw(",\"signature\":");
         serial.hex(features.signature.into());
         serial.raw(",\"hypervisor\":");
@@ -39,6 +46,8 @@ impl Machine {
         }
         serial.raw(",\"kvm_features\":");
         serial.hex(features.kvm.into());
+        serial.raw(",\"kvm_hints\":");
+        serial.hex(features.kvm_hints.into());
         serial.raw(",\"cpus\":");
         serial.number(self.cpus as u64);
         serial.raw(",\"apic\":");
@@ -52,7 +61,7 @@ impl Machine {
             Some(port) => serial.hex(port.into()),
             None => serial.raw("null"),
         }
-        serial.raw(",\"cmdline\":");
+        serial.raw(",\"options\":");
         serial.string(boot.command_line);
         serial.raw("},\"tsc\":{\"hz\":");
         match clock.hz() {

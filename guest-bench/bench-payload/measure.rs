@@ -13,7 +13,7 @@ use crate::shared_ops::{self, Care, Op, Pace};
 
 /// How many empty brackets are timed, and for how long at most.
 const EMPTY: (u64, u64) = (10_001, 100);
-/// Warm-up: so many samples, and so long, ms; at most ten times as long.
+/// Warm-up: so many samples, and so long, ms; at most four times as long.
 const WARM_UP: (u64, u64) = (1000, 50);
 const WARM_UP_SLOW: u64 = 20;
 /// An operation that takes fewer steps of the counter than this is repeated inside the bracket, at most so often.
@@ -27,12 +27,24 @@ const GAP: u64 = 10;
 /// More measurements than anybody asks for at once.
 const MAX_TASKS: usize = 96;
 
+/// 0, 1, 2, ...
+const IN_ORDER: [u8; MAX_TASKS] = {
+    let mut order = [0; MAX_TASKS];
+    let mut place = 0;
+    while place < MAX_TASKS {
+        order[place] = place as u8;
+        place += 1;
+    }
+    order
+};
+
 /// How samples are to be read.
 #[derive(Clone, Copy)]
 struct Ready {
     overhead: u64,
     quantum: u64,
     repeat: u32,
+    warm_up: u64,
 }
 
 /// One operation under way.
@@ -65,6 +77,23 @@ struct Counted {
     lost: u64,
 }
 
+impl Counted {
+    fn none() -> Self {
+        let zero = cpu::zero;
+        Self {
+            samples: zero(),
+            stolen: zero(),
+            wrapped: zero(),
+            steal_ns: zero(),
+            handled: zero(),
+            halted: zero(),
+            strange: zero(),
+            watched: zero(),
+            lost: zero(),
+        }
+    }
+}
+
 pub struct Bench<'a> {
     machine: &'a Machine,
     options: &'a Options,
@@ -72,23 +101,26 @@ pub struct Bench<'a> {
     all: Histogram,
     clean: Histogram,
     random: u64,
+    /// What the bracket itself costs, and in which steps the counter moves.
+    empty: (u64, u64),
 }
 
 impl<'a> Bench<'a> {
     pub fn new(machine: &'a Machine, options: &'a Options, serial: Serial) -> Self {
         let (all, clean) = crate::histogram::pair();
         let random = options.seed.unwrap_or_else(cpu::rdtsc) | 1;
-        Self { machine, options, serial, all, clean, random }
+        Self { machine, options, serial, all, clean, random, empty: (0, 1) }
     }
 
     /// Everything that was asked for.
     pub fn run(mut self) -> Serial {
         let null = Task {
             op: &shared_ops::OPS[0],
-            argument: 0,
+            argument: cpu::zero(),
             action: None,
-            ready: Ready { overhead: 0, quantum: 1, repeat: 1 },
+            ready: Ready { overhead: cpu::zero(), quantum: 1, repeat: 1, warm_up: cpu::zero() },
         };
+        self.empty = self.overhead();
         let mut tasks = [null; MAX_TASKS];
         let mut len = 0;
         match self.options.ops {
@@ -102,10 +134,7 @@ impl<'a> Bench<'a> {
         for task in &mut tasks[..len] {
             self.open(task);
         }
-        let mut order = [0_u8; MAX_TASKS];
-        for (place, turn) in order.iter_mut().enumerate() {
-            *turn = place as u8;
-        }
+        let mut order = IN_ORDER;
         for _ in 0..self.options.rounds {
             for left in (1..len).rev() {
                 let other = self.next_random() as usize % (left + 1);
@@ -229,8 +258,8 @@ impl<'a> Bench<'a> {
                 return;
             }
         }
-        let (overhead, quantum) = self.overhead();
-        task.ready = Ready { overhead, quantum, repeat: 1 };
+        let (overhead, quantum) = self.empty;
+        task.ready = Ready { overhead, quantum, repeat: 1, warm_up: cpu::zero() };
         if task.action.is_some_and(Action::is_unbracketed) {
             task.ready.overhead = 0;
         }
@@ -242,7 +271,7 @@ impl<'a> Bench<'a> {
         let mut taken = 0;
         self.clear();
         loop {
-            match self.sample(task, samples, self.machine.clock.ms(ms)) {
+            match self.sample(task, samples, self.machine.clock.ms(ms), None) {
                 Ok(counted) => taken += counted.samples.max(1),
                 Err(failure) => {
                     self.failed(task, &failure);
@@ -253,12 +282,13 @@ impl<'a> Bench<'a> {
             let elapsed = cpu::rdtsc().wrapping_sub(start);
             let long = elapsed >= self.machine.clock.ms(ms);
             if long && taken >= samples
-                || elapsed >= self.machine.clock.ms(ms * 10)
+                || elapsed >= self.machine.clock.ms(ms * 4)
                 || task.op.name == "jitter"
             {
                 break;
             }
         }
+        task.ready.warm_up = taken;
         let median = self.all.median();
         let enough = STEPS * quantum;
         let net = median.saturating_sub(overhead);
@@ -319,10 +349,7 @@ impl<'a> Bench<'a> {
         let samples = self.options.samples.unwrap_or(usual).div_ceil(rounds).max(1);
         let limit = self.machine.clock.ms(self.options.time_ms) / rounds;
         self.clear();
-        self.mark(u32::from(number) + 1);
-        let result = self.sample(task, samples, limit);
-        self.mark(0);
-        match result {
+        match self.sample(task, samples, limit, self.options.mark_port.map(|port| (port, u32::from(number) + 1))) {
             Ok(counted) => self.write(task, action, &counted),
             Err(failure) => {
                 self.failed(task, &failure);
@@ -331,33 +358,26 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Tells the VMM which operation is under way.
-    fn mark(&self, number: u32) {
-        if let Some(port) = self.options.mark_port {
-            outl(port, number);
-        }
-    }
-
-    /// Takes samples; at least one, whatever the limit.
-    fn sample(&mut self, task: &mut Task, samples: u64, limit: u64) -> Result<Counted, Failure> {
+    /// Takes samples; at least one, whatever the limit. `mark`: where to tell the VMM that they come next, with what, and with
+    /// zero that they have been taken; what prepares them and cleans up is outside.
+    fn sample(
+        &mut self,
+        task: &mut Task,
+        samples: u64,
+        limit: u64,
+        mark: Option<(u16, u32)>,
+    ) -> Result<Counted, Failure> {
         let Some(mut action) = task.action else { return Err(Failure::Lost("it is not open")) };
         let machine = self.machine;
         action.begin(machine).map_err(Failure::Lost)?;
-        let mut counted = Counted {
-            samples: 0,
-            stolen: 0,
-            wrapped: 0,
-            steal_ns: 0,
-            handled: 0,
-            halted: 0,
-            strange: 0,
-            watched: 0,
-            lost: 0,
-        };
+        let mut counted = Counted::none();
         let strange = || cpu::CPUS[0].strange.load(core::sync::atomic::Ordering::Relaxed);
         let (before, strange_before) = (action.counted(machine), strange());
         let repeat = task.ready.repeat;
         let mut lost = None;
+        if let Some((port, number)) = mark {
+            outl(port, number);
+        }
         let guarded = cpu::guarded(|| {
             let start = cpu::rdtsc();
             let mut steal = machine.steal.now();
@@ -396,6 +416,9 @@ impl<'a> Bench<'a> {
             }
         });
         cpu::interrupts(false);
+        if let Some((port, _)) = mark {
+            outl(port, 0);
+        }
         action.end(machine);
         task.action = Some(action);
         let after = action.counted(machine);
@@ -447,6 +470,8 @@ impl<'a> Bench<'a> {
         self.serial.number(ready.quantum);
         self.serial.raw(",\"repeat\":");
         self.serial.number(ready.repeat.into());
+        self.serial.raw(",\"warm_up\":");
+        self.serial.number(ready.warm_up);
         self.serial.raw("},\"all\":");
         self.all.write(&mut self.serial);
         // The same as all when it is not there: most of a line is one of the two.

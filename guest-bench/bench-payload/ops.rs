@@ -4,7 +4,7 @@ use core::arch::asm;
 
 use crate::apic::{self, Mode, Timer};
 use crate::boot;
-use crate::cpu::{self, Vendor};
+use crate::cpu::{self, Fault, Vendor};
 use crate::machine::Machine;
 use crate::port::{inb, inl, outb};
 use crate::shared_ops::{OPS, Op};
@@ -136,6 +136,8 @@ pub enum Action {
     Jitter { threshold: u64 },
 }
 
+/// What `interrupt.s` says of a call that hung.
+const WATCHDOG: u64 = crate::idt::WATCHDOG as u64;
 /// Not in include/uapi/linux/kvm_para.h.
 const UNKNOWN_HYPERCALL: u64 = 0x4b56_4d55;
 /// ELCR, 8259, 8254, 8042: Intel 82371AB data sheet, 3.2; and a port that nobody has.
@@ -282,24 +284,36 @@ fn choose(machine: &Machine, op: &Op, argument: u64) -> Result<Action, Refusal> 
 }
 
 fn guarded(function: impl FnMut()) -> Result<(), Refusal> {
-    cpu::guarded(function).map_err(|fault| Refusal {
+    cpu::guarded(function).map_err(refusal)
+}
+
+fn refusal(fault: Fault) -> Refusal {
+    Refusal {
         reason: match fault.vector {
             6 => "the instruction is not there (#UD)",
             13 => "the processor or the hypervisor refused it (#GP)",
             14 => "the address is not mapped (#PF)",
-            _ => "it ends in an exception",
+            WATCHDOG => "it hung: it did not end within half a second",
+            _ => "it ended in an exception",
         },
-        hint: "nothing helps on this machine; other CPU models may have it",
+        hint: "nothing helps on this machine; other CPU models or hypervisors may have it",
         vector: Some(fault.vector),
-    })
+    }
 }
 
-/// Does it once, to see whether it ends in an exception. What waits for interrupts is not tried.
+/// Does it once, to see whether it ends in an exception or not at all. What waits for interrupts is not tried.
 fn probe(machine: &Machine, action: Action) -> Result<(), Refusal> {
     let mut action = action;
-    guarded(|| {
+    if action.is_event() {
+        return Ok(());
+    }
+    // The watchdog is the timer, which cannot be what is tried.
+    let watch = machine.timer_fires && !matches!(action, Action::Arm);
+    let result = machine.apic.watched(watch, &machine.clock, || {
         let _ = action.plain(machine, 1);
-    })
+    });
+    action.end(machine);
+    result.map_err(refusal)
 }
 
 fn read_cr0() -> u64 {

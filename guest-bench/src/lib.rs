@@ -2,7 +2,8 @@
 //!
 //! - [`shared::ops`] is the one list of operations, for Linux guests ([`ops`]) and for the freestanding [`payload`].
 //! - [`measure`] takes samples, [`stats`] makes figures of them, [`report`] shows them; [`cli`] is the command line.
-//! - [`payload`] and [`protocol`] are the freestanding guest of `kvm-utils selftest` and what it says to its VMM.
+//! - [`payload`] holds the freestanding guests: the one that measures, whose output [`payload_report`] reads, and the one of
+//!   `kvm-utils selftest`, which speaks [`protocol`] with its VMM.
 
 pub mod cli;
 pub mod compare;
@@ -15,6 +16,7 @@ pub mod nature;
 pub mod numa;
 pub mod ops;
 pub mod payload;
+pub mod payload_report;
 pub mod protocol;
 pub mod pv;
 pub mod report;

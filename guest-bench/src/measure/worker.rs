@@ -56,6 +56,9 @@ pub enum Answer {
 pub struct Ready {
     /// What the empty bracket costs, TSC cycles: in each sample.
     pub overhead: u64,
+    /// What the way to the operation costs beside it, TSC cycles: in each sample, a system call's for one.
+    #[serde(default)]
+    pub way: u64,
     /// In which steps the counter moves, TSC cycles.
     pub quantum: u64,
     /// How many operations a sample holds.
@@ -135,8 +138,8 @@ impl Worker {
         let target = ops::open(&task.spec, place)?;
         let Overhead { cycles, quantum } = overhead::measure();
         let way = target.way();
-        let overhead = if op.name == "null" { 0 } else { way.map_or(0, |way| cycles + way) };
-        let ready = Ready { overhead, quantum, repeat: 1, warm_up: 0 };
+        let overhead = if op.name == "null" || way.is_none() { 0 } else { cycles };
+        let ready = Ready { overhead, way: way.unwrap_or(0), quantum, repeat: 1, warm_up: 0 };
         let is_bracket_alone = way == Some(0);
         let yardstick = Yardstick::of(op);
         let mut worker = Self { target, cpu: task.cpu, ready, chunk: CHUNK, is_bracket_alone, yardstick };
@@ -200,7 +203,12 @@ impl Worker {
             let left = usize::try_from(ask.samples - judged.len() as u64).unwrap_or(usize::MAX);
             let chunk = &mut buffer[..left.min(self.chunk)];
             let then = Disturbances::now(self.cpu);
+            let since = Instant::now();
             result = self.target.fill(chunk, self.ready.repeat);
+            // It took far longer than in the warm-up: what it waits for is not there, and the limit is to be kept.
+            if since.elapsed() > CHUNK_TIME * 20 {
+                self.chunk = (self.chunk / 2).max(1);
+            }
             if result.is_ok() {
                 let seen = Disturbances::now(self.cpu).since(then);
                 judged.extend(judge(chunk, seen, self.cpu, self.target.sleeps()));
