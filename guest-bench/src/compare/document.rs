@@ -111,6 +111,9 @@ pub struct Entry {
     /// Operations per sample.
     #[serde(default = "one")]
     pub repeat: f64,
+    /// Samples left out, by cause.
+    #[serde(default)]
+    pub rejected: BTreeMap<String, u64>,
     /// All undisturbed samples, raw.
     #[serde(default)]
     pub hdr: Option<String>,
@@ -153,6 +156,14 @@ impl Entry {
     pub fn title(&self) -> String {
         let spec = crate::ops::Spec { op: self.op.clone(), args: self.args.clone() };
         spec.title()
+    }
+
+    /// Share of the samples in which something else had the CPU, in the guest or on the host.
+    pub fn share_elsewhere(&self) -> f64 {
+        let left_out: u64 = self.rejected.values().fold(0, |sum, count| sum.saturating_add(*count));
+        let elsewhere = ["steal", "preempted"].iter().filter_map(|cause| self.rejected.get(*cause));
+        let elsewhere: u64 = elsewhere.fold(0, |sum, count| sum.saturating_add(*count));
+        elsewhere as f64 / self.n.saturating_add(left_out).max(1) as f64
     }
 
     /// A quantile of all undisturbed samples, one operation without the bracket, from the histogram.
