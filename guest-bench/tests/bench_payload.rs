@@ -42,7 +42,8 @@ fn boot(entry: Entry, machine: &[&str], options: &str) -> Option<String> {
     let file = file(entry);
     let mut command = Command::new(QEMU);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"]);
-    command.args(["-accel", "tcg", "-m", "64"]).args(machine);
+    let accelerator: &[&str] = if machine.contains(&"-accel") { &[] } else { &["-accel", "tcg"] };
+    command.args(["-m", "64"]).args(accelerator).args(machine);
     command.arg("-kernel").arg(file.path()).args(["-append", options]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
     let mut child = match child {
@@ -273,4 +274,32 @@ fn the_program_saves_the_payload_and_reads_what_it_printed() {
     let (status, _, errors) = program(&["--read", "/dev/null"]);
     assert_eq!(status, Some(2));
     assert!(errors.contains("the payload said nothing"), "{errors}");
+}
+
+/// On a machine with KVM (of whatever kind: nested, PVM) exits are real, and a hypercall is answered, refused or ended by the watchdog.
+#[test]
+fn under_kvm_interrupts_are_handled_too_and_nothing_hangs() {
+    if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        eprintln!("not tested: /dev/kvm cannot be opened");
+        return;
+    }
+    let options = "ops=cpuid,hypercall,pio:kernel-in,ipi,eoi,hlt rounds=2 samples=6 time_ms=60000";
+    let machine = ["-accel", "kvm", "-smp", "2"];
+    let Some(text) = boot(Entry::Pvh, &machine, options) else { return };
+    let heard = read(&text);
+    assert_eq!(
+        (&heard.environment["hypervisor"], &heard.environment["cpus"]),
+        (&"KVMKVMKVM".into(), &2.into())
+    );
+    for one in &heard.results {
+        let evidence = evidence(one);
+        match &one.status {
+            Status::Skipped(reason, _) => {
+                assert!(one.spec.op == "hypercall" && reason.contains("hung"), "{}: {reason}", one.spec.op);
+            }
+            status => {
+                assert_eq!((status, evidence.get("sent")), (&Status::Ok, evidence.get("handled")), "{text}")
+            }
+        }
+    }
 }
