@@ -459,6 +459,8 @@ impl<'a> Bench<'a> {
 
     /// The line of a round.
     fn write(&mut self, task: &Task, action: Action, counted: &Counted) {
+        let times = self.options.reference;
+        let reference = if times > 0 { { action }.reference(self.machine, times) } else { None };
         self.begin_line(task);
         let ready = task.ready;
         self.serial.raw(",\"ready\":{\"overhead\":");
@@ -500,6 +502,10 @@ impl<'a> Bench<'a> {
         }
         if self.machine.steal.is_told() {
             self.pair(&mut first, "steal_ns", counted.steal_ns);
+        }
+        if let Some(cycles) = reference {
+            self.pair(&mut first, "reference_n", times.into());
+            self.pair(&mut first, "reference_cycles", cycles);
         }
         if counted.strange > 0 {
             self.pair(&mut first, "strange_interrupts", counted.strange);

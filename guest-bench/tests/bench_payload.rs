@@ -160,6 +160,19 @@ fn two_vcpus_entered_by_pvh_send_each_other_interrupts_that_are_all_handled() {
 }
 
 #[test]
+fn a_loop_without_brackets_can_be_done_beside_the_samples() {
+    let options = "ops=cpuid,ipi:self,timer:arm,cr:cr0-wp rounds=2 samples=4 reference=17";
+    let Some(text) = boot(Entry::Multiboot, &[], options) else { return };
+    for one in &read(&text).results {
+        let evidence = evidence(one);
+        assert_eq!((&one.status, evidence["reference_n"]), (&Status::Ok, 34), "{}", one.spec.op);
+        assert!(evidence["reference_cycles"] > 34, "{}", one.spec.op);
+        // Its interrupts are none of the samples'.
+        assert_eq!(evidence.get("sent"), evidence.get("handled"));
+    }
+}
+
+#[test]
 fn broadcasts_reach_every_vcpu() {
     let options = "ops=ipi:broadcast rounds=1 samples=7 time_ms=60000 cpus=4";
     let Some(text) = boot(Entry::Multiboot, &["-smp", "4"], options) else { return };
