@@ -311,7 +311,7 @@ fn under_kvm_interrupts_are_handled_too_and_nothing_hangs() {
                 assert!(one.spec.op == "hypercall" && reason.contains("hung"), "{}: {reason}", one.spec.op);
             }
             status => {
-                assert_eq!((status, evidence.get("sent")), (&Status::Ok, evidence.get("handled")), "{text}")
+                assert_eq!((status, evidence.get("sent")), (&Status::Ok, evidence.get("handled")), "{text}");
             }
         }
     }
