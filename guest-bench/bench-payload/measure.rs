@@ -271,7 +271,7 @@ impl<'a> Bench<'a> {
         let mut taken = 0;
         self.clear();
         loop {
-            match self.sample(task, samples, self.machine.clock.ms(ms)) {
+            match self.sample(task, samples, self.machine.clock.ms(ms), None) {
                 Ok(counted) => taken += counted.samples.max(1),
                 Err(failure) => {
                     self.failed(task, &failure);
@@ -349,10 +349,7 @@ impl<'a> Bench<'a> {
         let samples = self.options.samples.unwrap_or(usual).div_ceil(rounds).max(1);
         let limit = self.machine.clock.ms(self.options.time_ms) / rounds;
         self.clear();
-        self.mark(u32::from(number) + 1);
-        let result = self.sample(task, samples, limit);
-        self.mark(0);
-        match result {
+        match self.sample(task, samples, limit, self.options.mark_port.map(|port| (port, u32::from(number) + 1))) {
             Ok(counted) => self.write(task, action, &counted),
             Err(failure) => {
                 self.failed(task, &failure);
@@ -361,15 +358,15 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Tells the VMM which operation is under way.
-    fn mark(&self, number: u32) {
-        if let Some(port) = self.options.mark_port {
-            outl(port, number);
-        }
-    }
-
-    /// Takes samples; at least one, whatever the limit.
-    fn sample(&mut self, task: &mut Task, samples: u64, limit: u64) -> Result<Counted, Failure> {
+    /// Takes samples; at least one, whatever the limit. `mark`: where to tell the VMM that they come next, with what, and with
+    /// zero that they have been taken; what prepares them and cleans up is outside.
+    fn sample(
+        &mut self,
+        task: &mut Task,
+        samples: u64,
+        limit: u64,
+        mark: Option<(u16, u32)>,
+    ) -> Result<Counted, Failure> {
         let Some(mut action) = task.action else { return Err(Failure::Lost("it is not open")) };
         let machine = self.machine;
         action.begin(machine).map_err(Failure::Lost)?;
@@ -378,6 +375,9 @@ impl<'a> Bench<'a> {
         let (before, strange_before) = (action.counted(machine), strange());
         let repeat = task.ready.repeat;
         let mut lost = None;
+        if let Some((port, number)) = mark {
+            outl(port, number);
+        }
         let guarded = cpu::guarded(|| {
             let start = cpu::rdtsc();
             let mut steal = machine.steal.now();
@@ -416,6 +416,9 @@ impl<'a> Bench<'a> {
             }
         });
         cpu::interrupts(false);
+        if let Some((port, _)) = mark {
+            outl(port, 0);
+        }
         action.end(machine);
         task.action = Some(action);
         let after = action.counted(machine);

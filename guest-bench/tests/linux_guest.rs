@@ -55,10 +55,8 @@ fn assert_told(report: &Value) {
 const ALONE: &str = "null cpuid hypercall pio mmio msr syscall clock timer fault jitter";
 
 #[test]
-fn all_takes_less_than_a_minute() {
-    let start = Instant::now();
-    let output = run(Path::new(PROGRAM), "all -o json");
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+fn all_has_everything_that_is_usual() {
+    let output = run(Path::new(PROGRAM), "all -o json -t 50ms --rounds 3");
     assert!(results(&report(&output)).len() > 40);
 }
 
@@ -194,7 +192,7 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// Starts three operations and sends a signal to the worker of one, when all three are there.
 fn with_signal(signal: libc::c_int) -> (Value, i32) {
     let mut command = Command::new(PROGRAM);
-    command.args("all null cpuid syscall -o json -t 1s --samples 1000000000".split(' '));
+    command.args("all null cpuid syscall -o json -t 1s --rounds 5 --samples 1000000000".split(' '));
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let workers = wait_for("three workers", || Some(children(child.id())).filter(|all| all.len() == 3));
     // SAFETY: it is a process that was started here.

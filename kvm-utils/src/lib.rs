@@ -1,6 +1,7 @@
 //! Library behind the `kvm-utils` command: one way from the kernel to the eye,
 //! hook -> drill-down -> map -> snapshot -> report -> view.
 
+pub mod bench;
 pub mod bpf;
 pub mod cmd;
 pub mod decode;

@@ -79,10 +79,10 @@ enum Command {
     /// What changed between reports written with -o json, and how sure that is
     #[command(after_help = EXIT_CODES)]
     Compare(compare::Options),
-    /// The same operations and those that need ring 0, without an operating system: a file that boots, and a reader of what it says
-    Payload(payload::Options),
     /// What in this guest makes it leave more often than it needs to
     Doctor(doctor::Options),
+    /// The same operations and those that need ring 0, without an operating system: a file that boots, and a reader of what it says
+    Payload(payload::Options),
     /// Measure one operation, asked by another kvm-bench
     #[command(hide = true)]
     Worker,
@@ -120,8 +120,8 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Worker => worker::main().map(|()| ExitCode::SUCCESS),
         Command::Compare(options) => compare::run(&options, &cli.common),
-        Command::Payload(options) => payload::run(&options, &cli.common),
         Command::Doctor(options) => doctor::run(&options, &cli.common),
+        Command::Payload(options) => payload::run(&options, &cli.common),
         Command::List(options) => list::run(&options, &cli.common),
         Command::All(all) => all.specs().and_then(|specs| run::run(&specs, &cli.common)),
         Command::Cpuid(options) => run::run(&options.specs(), &cli.common),

@@ -4,4 +4,5 @@
 
 pub mod bracket;
 pub mod buckets;
+pub mod marks;
 pub mod ops;

@@ -125,7 +125,7 @@ pub const OPS: &[Op] = &[
     payload(destructive(op(
         "invd",
         "INVD: KVM does nothing, any other loses what caches hold",
-        Each("other", 1),
+        Each("wbinvd", 1),
     ))),
     payload(op("pause", "PAUSE", Depends("pause-loop exiting"))),
     linux(op("syscall", "getppid, the shortest system call", NoExit)),

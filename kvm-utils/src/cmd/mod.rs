@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, which parses its options and runs.
 
+pub mod bench;
 pub mod caps;
 pub mod cpuid;
 mod derived;
@@ -56,6 +57,7 @@ enum Command {
     Time(time::Args),
     Halt(halt::Args),
     Irq(irq::Args),
+    Bench(bench::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -78,6 +80,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Time(args) => time::run(args),
         Command::Halt(args) => halt::run(args),
         Command::Irq(args) => irq::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }

@@ -120,7 +120,7 @@ fn open_remedy(source: &io::Error) -> &'static str {
 
 impl Error {
     /// For `map_err` on kvm-ioctls' results.
-    pub(super) fn kvm(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Self {
+    pub(crate) fn kvm(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Self {
         move |error| Self::Kvm { what, source: io::Error::from_raw_os_error(error.errno()) }
     }
 }

@@ -59,7 +59,7 @@ pub struct Kick {
 }
 
 impl Kick {
-    pub(super) fn new(vcpu: &impl AsRawFd) -> Result<Self, Error> {
+    pub(crate) fn new(vcpu: &impl AsRawFd) -> Result<Self, Error> {
         let failed =
             |what| move |source| Error::Host { what, source, remedy: "check `ulimit -v` and free memory" };
         install_handler().map_err(failed("install a signal handler"))?;
@@ -95,7 +95,7 @@ impl Kick {
     }
 
     /// Registers the calling thread as the one that runs the vCPU.
-    pub(super) fn enter(&self) -> Running<'_> {
+    pub(crate) fn enter(&self) -> Running<'_> {
         // SAFETY: has no preconditions.
         *self.thread() = Some(unsafe { libc::gettid() });
         Running(self)
@@ -103,7 +103,7 @@ impl Kick {
 }
 
 /// Unregisters the thread when it stops running the vCPU.
-pub(super) struct Running<'a>(&'a Kick);
+pub(crate) struct Running<'a>(&'a Kick);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {

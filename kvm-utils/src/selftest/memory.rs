@@ -10,14 +10,14 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use super::error::Error;
 
 /// Bytes of a small page, the unit of guest memory here.
-pub(super) const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 /// Guest-physical memory from address 0 on.
 ///
 /// What could add nested page faults is ruled out: huge pages (one fault for 512 pages), merging of equal pages (write
 /// protection), sharing with a child process (copy on write).
 #[derive(Debug)]
-pub(super) struct GuestMemory {
+pub(crate) struct GuestMemory {
     base: NonNull<u8>,
     size: usize,
 }
@@ -30,7 +30,7 @@ unsafe impl Sync for GuestMemory {}
 
 impl GuestMemory {
     /// Reserves `size` bytes. Nothing is populated yet.
-    pub(super) fn new(size: u64) -> Result<Self, Error> {
+    pub(crate) fn new(size: u64) -> Result<Self, Error> {
         let failed = |what| {
             move |errno: rustix::io::Errno| Error::Host {
                 what,
@@ -67,12 +67,12 @@ impl GuestMemory {
     }
 
     /// Address in this process.
-    pub(super) fn host_address(&self) -> u64 {
+    pub(crate) fn host_address(&self) -> u64 {
         self.base.as_ptr() as u64
     }
 
     /// Bytes.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.size as u64
     }
 
@@ -92,7 +92,7 @@ impl GuestMemory {
     }
 
     /// Copies `bytes` to a guest-physical address. Only while no vCPU runs.
-    pub(super) fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), Error> {
         let target = self.at(address, bytes.len()).ok_or_else(|| Self::outside(address))?;
         // SAFETY: the target range is inside the mapping, which `bytes` cannot overlap since `self` is borrowed mutably.
         unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
@@ -101,7 +101,7 @@ impl GuestMemory {
 
     /// Gives every `stride` bytes from `start` to `end` a page of host memory, so that the guest's first access is
     /// one nested fault and not also a wait for the host. Only while no vCPU runs; the pages must be unused.
-    pub(super) fn populate(&mut self, start: u64, end: u64, stride: u64) -> Result<(), Error> {
+    pub(crate) fn populate(&mut self, start: u64, end: u64, stride: u64) -> Result<(), Error> {
         let mut address = start;
         while address < end {
             let target = self.at(address, 1).ok_or_else(|| Self::outside(address))?;
@@ -113,7 +113,7 @@ impl GuestMemory {
     }
 
     /// The control page at a guest-physical address, shared with a running guest.
-    pub(super) fn control(&self, address: u64) -> Result<&Control, Error> {
+    pub(crate) fn control(&self, address: u64) -> Result<&Control, Error> {
         let at = self.at(address, size_of::<Control>()).filter(|_| address.is_multiple_of(PAGE));
         let at = at.ok_or_else(|| Self::outside(address))?;
         // SAFETY: inside the mapping and aligned; all fields are atomics, for which every bit pattern is valid, and

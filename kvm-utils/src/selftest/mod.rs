@@ -25,9 +25,9 @@
 mod error;
 pub mod expect;
 mod host;
-mod kick;
+pub(crate) mod kick;
 mod layout;
-mod memory;
+pub(crate) mod memory;
 pub mod plan;
 mod session;
 mod vcpu;

@@ -28,6 +28,7 @@ mod drilldown_msr;
 mod drilldown_rip;
 mod drilldown_time;
 mod guest;
+mod host_bench;
 mod kvm_bench;
 mod placement;
 mod robustness;
@@ -61,6 +62,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_time::RAW, drilldown_time::CLASSIC),
         (drilldown_halt::RAW, drilldown_halt::CLASSIC),
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),
+        (host_bench::RAW, host_bench::CLASSIC),
         (kvm_bench::RAW, kvm_bench::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
@@ -83,5 +85,6 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         groups.push(drilldown_msr::PATHS);
     }
     groups.push(tracer_linux::NAMES);
+    groups.push(host_bench::TESTS);
     groups.into_iter().flatten()
 }
