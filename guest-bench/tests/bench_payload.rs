@@ -130,11 +130,15 @@ fn one_vcpu_measures_every_operation_of_the_list_or_says_why_not() {
             assert_eq!(evidence["halted"], 33);
         }
     }
+    let jitter = heard.results.iter().find(|one| one.spec.op == "jitter").unwrap();
+    let totals = kvm_bench::stats::totals(&jitter.rounds);
+    assert!(totals["watched_ns"] > totals["lost_ns"], "{totals:?}");
     // The same form as a Linux guest's.
     let report = heard.report(None).unwrap();
     let document = json::document(&report).unwrap();
     assert_eq!(document["schema"], "kvm-bench/v1");
-    assert!(table::text(&report).contains("this machine is emulated"));
+    let text = table::text(&report);
+    assert!(text.contains("this machine is emulated") && text.contains("gaps    jitter: "), "{text}");
 }
 
 #[test]
@@ -306,13 +310,14 @@ fn under_kvm_interrupts_are_handled_too_and_nothing_hangs() {
     );
     for one in &heard.results {
         let evidence = evidence(one);
+        assert_eq!(evidence.get("sent"), evidence.get("handled"), "{text}");
         match &one.status {
             Status::Skipped(reason, _) => {
                 assert!(one.spec.op == "hypercall" && reason.contains("hung"), "{}: {reason}", one.spec.op);
             }
-            status => {
-                assert_eq!((status, evidence.get("sent")), (&Status::Ok, evidence.get("handled")), "{text}");
-            }
+            // On a busy host every sample may be disturbed, which is said.
+            Status::Suspect(why) => assert!(why.contains("every sample was disturbed"), "{why}: {text}"),
+            status => assert_eq!(*status, Status::Ok, "{text}"),
         }
     }
 }
