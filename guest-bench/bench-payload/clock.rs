@@ -59,11 +59,9 @@ impl Clock {
                 return Self { khz, source: Some("CPUID 0x15"), error_ppm: 100 };
             }
         }
-        best(by_pit).or_else(|| best(|| by_pm_timer(pm_timer?))).unwrap_or(Self {
-            khz: GUESS_KHZ,
-            source: None,
-            error_ppm: 0,
-        })
+        compare(by_pit, "8254")
+            .or_else(|| compare(|| by_pm_timer(pm_timer?), "ACPI PM timer"))
+            .unwrap_or(Self { khz: GUESS_KHZ, source: None, error_ppm: 0 })
     }
 
     /// Cycles in so many milliseconds.
@@ -86,27 +84,51 @@ impl Clock {
     pub fn hz(&self) -> Option<u64> {
         self.source.map(|_| self.khz * 1000)
     }
+}
 
-    /// From cycles and ticks of another clock, with how many cycles its readings may be off.
-    fn from(cycles: u64, ticks: u64, hz: u64, off: u64, source: &'static str) -> Self {
-        let khz = cycles.saturating_mul(hz / 1000) / ticks.max(1);
-        Self { khz: khz.max(1), source: Some(source), error_ppm: (off * 1_000_000 / cycles.max(1)).max(1) }
+/// What the frequency lies between, kHz.
+#[derive(Clone, Copy)]
+struct Bounds {
+    least: u64,
+    most: u64,
+}
+
+impl Bounds {
+    /// From ticks of another clock, during which at least and at most so many cycles went by.
+    fn of(ticks: u64, hz: u64, cycles: (u64, u64)) -> Self {
+        let khz = |cycles: u64| cycles.saturating_mul(hz) / (ticks.max(1) * 1000);
+        Self { least: khz(cycles.0), most: khz(cycles.1) + 1 }
+    }
+
+    fn error_ppm(self) -> u64 {
+        (self.most - self.least) * 500_000 / self.least.max(1)
     }
 }
 
-/// The best of some, if the host let something else run in the first.
-fn best(compare: impl Fn() -> Option<Clock>) -> Option<Clock> {
-    let mut best = compare()?;
-    for _ in 1..COMPARISONS {
-        if best.error_ppm <= GOOD_PPM {
+/// What two or more comparisons have in common: what the host does in between makes each less sure, but not wrong. If they have
+/// nothing in common the counter does not run evenly (KVM stops a guest's while it does not run, if the host's is unstable),
+/// and all that was seen is possible.
+fn compare(once: impl Fn() -> Option<Bounds>, source: &'static str) -> Option<Clock> {
+    let first = once()?;
+    let (mut common, mut seen) = (first, first);
+    for number in 2..=COMPARISONS {
+        if number > 2 && common.error_ppm() <= GOOD_PPM {
             break;
         }
-        best = compare().filter(|again| again.error_ppm < best.error_ppm).unwrap_or(best);
+        let Some(again) = once() else { continue };
+        seen = Bounds { least: seen.least.min(again.least), most: seen.most.max(again.most) };
+        let (least, most) = (common.least.max(again.least), common.most.min(again.most));
+        if least > most {
+            common = seen;
+            break;
+        }
+        common = Bounds { least, most };
     }
-    Some(best)
+    let khz = (common.least / 2 + common.most / 2).max(1);
+    Some(Clock { khz, source: Some(source), error_ppm: common.error_ppm().max(1) })
 }
 
-fn by_pit() -> Option<Clock> {
+fn by_pit() -> Option<Bounds> {
     let before = inb(PORT_B);
     // Emulated counters go on without their gate in this mode: it is open before the count is there, which starts it.
     outb(PORT_B, before & !SPEAKER | GATE);
@@ -124,8 +146,8 @@ fn by_pit() -> Option<Clock> {
         let after = rdtsc();
         if is_up {
             // One that is up at once was never down: nobody answers there.
-            let off = (after - looked) + (start - first);
-            break (looks > 3).then(|| Clock::from(after - start, PIT_COUNT, PIT_HZ, off, "8254"));
+            let cycles = (looked - start, after - first);
+            break (looks > 3).then(|| Bounds::of(PIT_COUNT, PIT_HZ, cycles));
         }
         looked = now;
         looks += 1;
@@ -137,7 +159,7 @@ fn by_pit() -> Option<Clock> {
     clock
 }
 
-fn by_pm_timer(port: u16) -> Option<Clock> {
+fn by_pm_timer(port: u16) -> Option<Bounds> {
     let moment = || {
         let before = bracket::start();
         let ticks = inl(port) & 0xff_ffff;
@@ -148,8 +170,8 @@ fn by_pm_timer(port: u16) -> Option<Clock> {
         let now = moment();
         let ticks = now.0.wrapping_sub(start.0) & 0xff_ffff;
         if ticks >= PM_TICKS {
-            let off = (start.2 - start.1) + (now.2 - now.1);
-            return Some(Clock::from(now.1 - start.1, ticks.into(), PM_TIMER_HZ, off, "ACPI PM timer"));
+            let cycles = (now.1 - start.2, now.2 - start.1);
+            return Some(Bounds::of(ticks.into(), PM_TIMER_HZ, cycles));
         }
     }
     None

@@ -101,6 +101,27 @@ impl Action {
         self.targets(machine).max(1) as u64
     }
 
+    /// Done so often in one loop, without a bracket around each: cycles in all. None for what cannot be done so.
+    pub fn reference(&mut self, machine: &Machine, times: u32) -> Option<u64> {
+        if let Self::SelfInterrupt = *self {
+            let this = &CPUS[0];
+            return Some(cpu::time(|| {
+                for _ in 0..times {
+                    let before = this.ended.load(Acquire);
+                    machine.apic.send_self(idt::MESSAGE);
+                    cpu::interrupts(true);
+                    while this.ended.load(Acquire) == before {
+                        core::hint::spin_loop();
+                    }
+                    cpu::interrupts(false);
+                }
+            }));
+        }
+        let cycles = self.plain(machine, times);
+        self.end(machine);
+        cycles
+    }
+
     /// One sample.
     pub fn event(self, machine: &Machine) -> Result<u64, Lost> {
         let limit = machine.clock.ms(2000);

@@ -349,7 +349,12 @@ impl<'a> Bench<'a> {
         let samples = self.options.samples.unwrap_or(usual).div_ceil(rounds).max(1);
         let limit = self.machine.clock.ms(self.options.time_ms) / rounds;
         self.clear();
-        match self.sample(task, samples, limit, self.options.mark_port.map(|port| (port, u32::from(number) + 1))) {
+        match self.sample(
+            task,
+            samples,
+            limit,
+            self.options.mark_port.map(|port| (port, u32::from(number) + 1)),
+        ) {
             Ok(counted) => self.write(task, action, &counted),
             Err(failure) => {
                 self.failed(task, &failure);
@@ -462,6 +467,8 @@ impl<'a> Bench<'a> {
 
     /// The line of a round.
     fn write(&mut self, task: &Task, action: Action, counted: &Counted) {
+        let times = self.options.reference;
+        let reference = if times > 0 { { action }.reference(self.machine, times) } else { None };
         self.begin_line(task);
         let ready = task.ready;
         self.serial.raw(",\"ready\":{\"overhead\":");
@@ -496,18 +503,21 @@ impl<'a> Bench<'a> {
         if action.is_halted() {
             self.pair(&mut first, "halted", counted.halted);
         }
-        if let Action::Jitter { threshold } = action {
-            self.pair(&mut first, "threshold_cycles", threshold);
-            self.pair(&mut first, "watched_ns", self.machine.clock.ns(counted.watched));
-            self.pair(&mut first, "lost_ns", self.machine.clock.ns(counted.lost));
+        if matches!(action, Action::Jitter { .. }) {
+            self.pair(&mut first, "gaps", counted.samples);
         }
         if self.machine.steal.is_told() {
             self.pair(&mut first, "steal_ns", counted.steal_ns);
+        }
+        if let Some(cycles) = reference {
+            self.pair(&mut first, "reference_n", times.into());
+            self.pair(&mut first, "reference_cycles", cycles);
         }
         if counted.strange > 0 {
             self.pair(&mut first, "strange_interrupts", counted.strange);
         }
         self.serial.raw("}");
+        self.watched(action, counted);
         let doubt = if action.is_event() && counted.handled != sent {
             Some(("interrupts handled: ", counted.handled))
         } else if action.is_halted() && counted.halted != sent {
@@ -524,6 +534,20 @@ impl<'a> Bench<'a> {
             self.serial.raw("\"");
         }
         self.serial.raw("}\n");
+    }
+
+    /// Of the gap detector: how long it watched, and how much of that was lost.
+    fn watched(&mut self, action: Action, counted: &Counted) {
+        let Action::Jitter { threshold } = action else { return };
+        let clock = self.machine.clock;
+        self.serial.raw(",\"details\":{\"totals\":{");
+        let mut first = true;
+        self.pair(&mut first, "watched_ns", clock.ns(counted.watched));
+        self.pair(&mut first, "lost_ns", clock.ns(counted.lost));
+        self.pair(&mut first, "steal_ns", counted.steal_ns);
+        self.serial.raw("},\"notes\":{\"threshold\":\"");
+        self.serial.number(threshold);
+        self.serial.raw(" cycles\"}}");
     }
 
     fn pair(&mut self, first: &mut bool, name: &str, value: u64) {

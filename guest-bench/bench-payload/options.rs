@@ -13,6 +13,8 @@ pub struct Options {
     pub samples: Option<u64>,
     /// `time_ms=`: per operation in all rounds, at most.
     pub time_ms: u64,
+    /// `reference=`: after each round the operation is done so often in one loop, timed as a whole as kvm-unit-tests do.
+    pub reference: u32,
     /// `seed=` of the shuffled order.
     pub seed: Option<u64>,
     /// `tsc_khz=`: who starts us knows better.
@@ -32,6 +34,7 @@ pub fn parse(line: &'static [u8]) -> Options {
         rounds: 5,
         samples: None,
         time_ms: 1000,
+        reference: 0,
         seed: None,
         tsc_khz: None,
         cpus: None,
@@ -47,6 +50,7 @@ pub fn parse(line: &'static [u8]) -> Options {
             b"rounds" => options.rounds = number.unwrap_or(options.rounds),
             b"samples" => options.samples = number,
             b"time_ms" => options.time_ms = number.unwrap_or(options.time_ms),
+            b"reference" => options.reference = number.unwrap_or(0).min(1_000_000) as u32,
             b"seed" => options.seed = number,
             b"tsc_khz" => options.tsc_khz = number,
             b"cpus" => options.cpus = number.map(|cpus| cpus as usize),

@@ -109,6 +109,7 @@ pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Heard, Error
     }
     let mut heard = heard.ok_or(Error::Silent)?;
     let place = |one: &Measured| OPS.iter().position(|op| op.name == one.spec.op).unwrap_or(usize::MAX);
+    heard.results = heard.results.into_iter().map(Measured::conclude).collect();
     heard.results.sort_by_key(|one| (place(one), one.spec.title()));
     heard.describe();
     Ok(heard)
@@ -223,6 +224,21 @@ mod tests {
         assert_eq!(cpuid.status, Status::Suspect("odd".to_owned()));
         assert_eq!(msr.status, Status::Skipped("no".to_owned(), "none".to_owned()));
         assert!(matches!(&eoi.status, Status::Failed(why) if why.contains("exception 13")));
+    }
+
+    #[test]
+    fn where_every_sample_was_disturbed_figures_are_of_all_and_suspect() {
+        let round = r#"{"op":"eoi","args":{},"ready":{"overhead":52,"quantum":26,"repeat":1},"all":[[1052,3]],"clean":[],"rejected":{"steal":3},"evidence":{}}"#;
+        let report = read([FIRST, round, r#"{"done":true}"#]).unwrap().report(None).unwrap();
+        let Status::Suspect(why) = &report.results[0].status else { panic!() };
+        assert!(why.contains("(stolen time)"), "{why}");
+        let document = crate::report::json::document(&report).unwrap();
+        assert_eq!(
+            (&document["results"][0]["p50"], &document["results"][0]["n"]),
+            (&json!(1000.0), &json!(3))
+        );
+        let table = crate::report::table::text(&report);
+        assert!(table.contains("SUSPECT eoi") && table.contains(" 0.0%"), "{table}");
     }
 
     #[test]

@@ -78,6 +78,13 @@ pub fn merge<'a>(rounds: impl IntoIterator<Item = &'a Pairs>) -> Histogram<u64> 
     all
 }
 
+/// The samples that figures are made of, by round: the undisturbed ones; all where every one was disturbed, which
+/// [`crate::measure::supervisor::Measured::conclude`] says.
+pub fn shown(rounds: &[Round]) -> Vec<&Pairs> {
+    let has_clean = rounds.iter().any(|round| !round.clean.is_empty());
+    rounds.iter().map(|round| if has_clean { &round.clean } else { &round.all }).collect()
+}
+
 /// What was left out, by cause.
 pub fn rejected(rounds: &[Round]) -> BTreeMap<Cause, u64> {
     sums(rounds.iter().map(|round| &round.rejected))

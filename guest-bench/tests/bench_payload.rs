@@ -42,7 +42,8 @@ fn boot(entry: Entry, machine: &[&str], options: &str) -> Option<String> {
     let file = file(entry);
     let mut command = Command::new(QEMU);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"]);
-    command.args(["-accel", "tcg", "-m", "64"]).args(machine);
+    let accelerator: &[&str] = if machine.contains(&"-accel") { &[] } else { &["-accel", "tcg"] };
+    command.args(["-m", "64"]).args(accelerator).args(machine);
     command.arg("-kernel").arg(file.path()).args(["-append", options]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
     let mut child = match child {
@@ -129,11 +130,15 @@ fn one_vcpu_measures_every_operation_of_the_list_or_says_why_not() {
             assert_eq!(evidence["halted"], 33);
         }
     }
+    let jitter = heard.results.iter().find(|one| one.spec.op == "jitter").unwrap();
+    let totals = kvm_bench::stats::totals(&jitter.rounds);
+    assert!(totals["watched_ns"] > totals["lost_ns"], "{totals:?}");
     // The same form as a Linux guest's.
     let report = heard.report(None).unwrap();
     let document = json::document(&report).unwrap();
     assert_eq!(document["schema"], "kvm-bench/v1");
-    assert!(table::text(&report).contains("this machine is emulated"));
+    let text = table::text(&report);
+    assert!(text.contains("this machine is emulated") && text.contains("gaps    jitter: "), "{text}");
 }
 
 #[test]
@@ -155,6 +160,19 @@ fn two_vcpus_entered_by_pvh_send_each_other_interrupts_that_are_all_handled() {
         if one.spec.op == "ipi:halted" {
             assert_eq!(evidence["halted"], 58);
         }
+    }
+}
+
+#[test]
+fn a_loop_without_brackets_can_be_done_beside_the_samples() {
+    let options = "ops=cpuid,ipi:self,timer:arm,cr:cr0-wp rounds=2 samples=4 reference=17";
+    let Some(text) = boot(Entry::Multiboot, &[], options) else { return };
+    for one in &read(&text).results {
+        let evidence = evidence(one);
+        assert_eq!((&one.status, evidence["reference_n"]), (&Status::Ok, 34), "{}", one.spec.op);
+        assert!(evidence["reference_cycles"] > 34, "{}", one.spec.op);
+        // Its interrupts are none of the samples'.
+        assert_eq!(evidence.get("sent"), evidence.get("handled"));
     }
 }
 
@@ -273,4 +291,33 @@ fn the_program_saves_the_payload_and_reads_what_it_printed() {
     let (status, _, errors) = program(&["--read", "/dev/null"]);
     assert_eq!(status, Some(2));
     assert!(errors.contains("the payload said nothing"), "{errors}");
+}
+
+/// On a machine with KVM (of whatever kind: nested, PVM) exits are real, and a hypercall is answered, refused or ended by the watchdog.
+#[test]
+fn under_kvm_interrupts_are_handled_too_and_nothing_hangs() {
+    if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        eprintln!("not tested: /dev/kvm cannot be opened");
+        return;
+    }
+    let options = "ops=cpuid,hypercall,pio:kernel-in,ipi,eoi,hlt rounds=2 samples=6 time_ms=60000";
+    let machine = ["-accel", "kvm", "-smp", "2"];
+    let Some(text) = boot(Entry::Pvh, &machine, options) else { return };
+    let heard = read(&text);
+    assert_eq!(
+        (&heard.environment["hypervisor"], &heard.environment["cpus"]),
+        (&"KVMKVMKVM".into(), &2.into())
+    );
+    for one in &heard.results {
+        let evidence = evidence(one);
+        assert_eq!(evidence.get("sent"), evidence.get("handled"), "{text}");
+        match &one.status {
+            Status::Skipped(reason, _) => {
+                assert!(one.spec.op == "hypercall" && reason.contains("hung"), "{}: {reason}", one.spec.op);
+            }
+            // On a busy host every sample may be disturbed, which is said.
+            Status::Suspect(why) => assert!(why.contains("every sample was disturbed"), "{why}: {text}"),
+            status => assert_eq!(*status, Status::Ok, "{text}"),
+        }
+    }
 }

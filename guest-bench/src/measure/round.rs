@@ -25,6 +25,19 @@ pub enum Cause {
     Wrapped,
 }
 
+impl Cause {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Steal => "stolen time",
+            Self::Preempted => "preemption",
+            Self::Interrupted => "interrupts",
+            Self::Migrated => "another CPU",
+            Self::Wrapped => "a counter that went back",
+        }
+    }
+}
+
 /// Values of a histogram with their counts, ascending.
 pub type Pairs = Vec<(u64, u64)>;
 

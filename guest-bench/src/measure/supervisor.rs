@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::round::Round;
+use super::round::{Cause, Pairs, Round};
 use super::worker::{Answer, Ask, Ready, Task};
 use crate::ops::{Spec, find};
 use crate::shared::ops::Pace;
+use crate::stats;
 
 /// How much to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,22 @@ pub struct Measured {
     pub ready: Ready,
     /// The rounds, also of one that failed later.
     pub rounds: Vec<Round>,
+}
+
+impl Measured {
+    /// When all rounds are there: says so if every sample was disturbed, for then figures are of disturbed ones.
+    #[must_use]
+    pub fn conclude(mut self) -> Self {
+        let any = |of: fn(&Round) -> &Pairs| self.rounds.iter().any(|round| !of(round).is_empty());
+        if self.status == Status::Ok && any(|round| &round.all) && !any(|round| &round.clean) {
+            let causes: Vec<_> = stats::rejected(&self.rounds).into_keys().map(Cause::words).collect();
+            self.status = Status::Suspect(format!(
+                "every sample was disturbed ({}): figures are of these; measure when less runs on the host and in the guest",
+                causes.join(", ")
+            ));
+        }
+        self
+    }
 }
 
 /// Measures them; says before each step which one and how much is done (0 to 1). `stop` ends it early with what there is.
@@ -183,7 +200,7 @@ impl Run {
     }
 
     fn finish(self) -> Measured {
-        self.measured
+        self.measured.conclude()
     }
 }
 

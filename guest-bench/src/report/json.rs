@@ -38,7 +38,7 @@ pub fn document(report: &Report) -> Result<Value> {
     Ok(document)
 }
 
-/// One operation. The figures are of clean samples, one operation without the bracket; `all` and `raw` are beside them.
+/// One operation. The figures are of clean samples (of all, if none is clean), one operation without the bracket; `all` and `raw` are beside them.
 fn result(measured: &Measured) -> Result<Value> {
     let (status, reason, hint) = match &measured.status {
         Status::Ok => ("ok", None, None),
@@ -56,7 +56,7 @@ fn result(measured: &Measured) -> Result<Value> {
     });
     let net = Scale::Net(measured.ready);
     let rounds = &measured.rounds;
-    let clean: Vec<_> = rounds.iter().map(|round| &round.clean).collect();
+    let clean = stats::shown(rounds);
     let all: Vec<_> = rounds.iter().map(|round| &round.all).collect();
     if !rounds.is_empty() {
         // Also when there is no sample: that there are no gaps is what one wants to know.

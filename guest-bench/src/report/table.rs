@@ -76,7 +76,7 @@ fn tsc(report: &Report) -> String {
 fn row(measured: &Measured, title: &str, hz: u64) -> Option<Vec<String>> {
     let net = Scale::Net(measured.ready);
     let clean: Vec<_> = measured.rounds.iter().map(|round| &round.clean).collect();
-    let summary = Summary::of(&clean, net)?;
+    let summary = Summary::of(&stats::shown(&measured.rounds), net)?;
     let all: u64 = measured.rounds.iter().map(crate::measure::Round::samples).sum();
     let cycles = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), grouped);
     Some(vec![
