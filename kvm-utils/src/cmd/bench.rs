@@ -73,11 +73,11 @@ const QEMU: &str = "qemu-system-x86_64";
 /// VMM and time without a CPU.
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "Examples:
-  kvm-utils bench                            everything, on two vCPUs
-  kvm-utils bench --ops cpuid,pio            operations, or all of a noun
-  kvm-utils bench --ops cpuid@0x40000000,msr:read@0x1b
-  kvm-utils bench --attribute                who takes the time (needs root)
-  kvm-utils bench --qemu --ops pio           with QEMU in place of our own VMM
+  kvm-utils bench                      everything, on two vCPUs
+  kvm-utils bench --ops cpuid,pio      operations, or all of a noun
+  kvm-utils bench --ops msr:read@0x1b  one register, or leaf, in hexadecimal
+  kvm-utils bench --attribute          who takes the time (needs root)
+  kvm-utils bench --qemu --ops pio     with QEMU in place of our own VMM
 
 Exit codes: 0 ok, 1 an operation failed, 2 usage, 3 this host cannot do it
 (no /dev/kvm; for --attribute no root, or a KVM that never fires kvm_exit).")]
