@@ -45,7 +45,7 @@ fn compile(directory: &str, elf: &Path) -> Result<(), Box<dyn Error>> {
         .args(["-C", "panic=abort", "-C", "opt-level=2", "-C", "codegen-units=1", "-C", "target-cpu=x86-64"])
         .args(["-C", "relocation-model=static", "-C", "no-redzone=yes", "-C", "overflow-checks=no"])
         // No SSE that is not asked for: some hypervisors run ring 0 in an instruction emulator that does not know it.
-        .args(["-C", "no-vectorize-slp", "-C", "no-vectorize-loops"])
+        .args(["-C", "no-vectorize-slp", "-C", "no-vectorize-loops", "-C", "strip=debuginfo"])
         .args([
             "-C",
             "link-args=-nostartfiles -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack",

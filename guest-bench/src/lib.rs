@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod compare;
 pub mod cpu;
+pub mod doctor;
 pub mod environment;
 pub mod kernel_log;
 pub mod measure;

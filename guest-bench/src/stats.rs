@@ -64,7 +64,9 @@ impl Scale {
     pub fn of(self, cycles: u64) -> f64 {
         match self {
             Self::Raw => cycles as f64,
-            Self::Net(ready) => cycles.saturating_sub(ready.overhead) as f64 / f64::from(ready.repeat.max(1)),
+            Self::Net(ready) => {
+                cycles.saturating_sub(ready.overhead + ready.way) as f64 / f64::from(ready.repeat.max(1))
+            }
         }
     }
 }
@@ -100,9 +102,10 @@ pub fn series(rounds: &[Round]) -> BTreeMap<&str, Vec<&Pairs>> {
     series
 }
 
-/// How it was done, as the last round says.
+/// How it was done, as the last round that says it has it.
 pub fn notes(rounds: &[Round]) -> BTreeMap<String, String> {
-    rounds.last().map(|round| round.details.notes.clone()).unwrap_or_default()
+    let notes = rounds.iter().flat_map(|round| &round.details.notes);
+    notes.map(|(name, words)| (name.clone(), words.clone())).collect()
 }
 
 /// Interrupts per second, of operations that say how many they were and how long they took together.
@@ -243,9 +246,12 @@ mod tests {
 
     #[test]
     fn net_is_per_operation_and_never_negative() {
-        let ready = Ready { overhead: 52, quantum: 26, repeat: 4, warm_up: 0 };
+        let ready = Ready { overhead: 52, quantum: 26, repeat: 4, ..Ready::default() };
         let summary = Summary::of(&[&pairs([26, 452, 452])], Scale::Net(ready)).unwrap();
         assert_eq!((summary.min, summary.p50, summary.max), (0.0, Some(100.0), 100.0));
+        let ready = Ready { overhead: 52, way: 1000, repeat: 1, ..Ready::default() };
+        let summary = Summary::of(&[&pairs([1000, 1352, 1352])], Scale::Net(ready)).unwrap();
+        assert_eq!((summary.min, summary.p50, summary.max), (0.0, Some(300.0), 300.0));
     }
 
     #[test]

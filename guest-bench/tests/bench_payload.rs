@@ -241,3 +241,36 @@ fn the_payload_computes_nothing_in_vector_registers() {
     }
     assert!(seen > 40, "this is no disassembly of the payload: {seen} readings of the counter");
 }
+
+#[test]
+fn the_program_saves_the_payload_and_reads_what_it_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let program = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_kvm-bench")).arg("payload").args(arguments).output();
+        let output = output.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    assert_eq!(program(&["--save", &path("elf")]).0, Some(0));
+    assert_eq!(std::fs::read(path("elf")).unwrap(), BENCH_ELF);
+    let Some(text) = boot(Entry::Multiboot, &[], "ops=cpuid,hypercall rounds=3 samples=30") else { return };
+    std::fs::write(path("log"), &text).unwrap();
+    let (status, report, errors) = program(&["--read", &path("log"), "-o", "json"]);
+    assert_eq!(status, Some(0), "{errors}");
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["results"][0]["op"], &report["results"][0]["n"]), (&"cpuid".into(), &30.into()));
+    assert_eq!(report["results"][1]["status"], "skipped");
+    // Cut off in the middle: what there is, and that it is not all.
+    let lines: Vec<_> = text.lines().filter(|line| !line.contains("done")).collect();
+    std::fs::write(path("log"), lines.join("\n")).unwrap();
+    let (status, report, errors) = program(&["--read", &path("log")]);
+    assert_eq!(status, Some(1));
+    assert!(
+        errors.contains("did not come to its end") && report.contains("cpuid leaf=0x0"),
+        "{errors}{report}"
+    );
+    let (status, _, errors) = program(&["--read", "/dev/null"]);
+    assert_eq!(status, Some(2));
+    assert!(errors.contains("the payload said nothing"), "{errors}");
+}

@@ -14,13 +14,13 @@ pub(super) struct Options {
     #[arg(long, value_name = "DEVICE", requires = "bar", conflicts_with = "addr")]
     pci: Option<String>,
     /// Which one, 0 to 5
-    #[arg(long, value_name = "N", requires = "pci", value_parser = super::run::number)]
+    #[arg(long, value_name = "N", requires = "pci", value_parser = clap::value_parser!(u64).range(0..=5))]
     bar: Option<u64>,
     /// Where in it, bytes
     #[arg(long, value_name = "BYTES", requires = "pci", value_parser = super::run::number)]
     offset: Option<u64>,
     /// Bytes to read at once: 1, 2, 4 or 8
-    #[arg(long, value_name = "N", default_value = "4", value_parser = super::run::number)]
+    #[arg(long, value_name = "N", default_value = "4", value_parser = super::run::size)]
     size: u64,
 }
 

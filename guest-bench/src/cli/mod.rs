@@ -4,12 +4,14 @@ mod clock;
 mod compare;
 mod cpuid;
 mod cpus;
+mod doctor;
 mod hypercall;
 mod ipi;
 mod jitter;
 mod list;
 mod mmio;
 mod msr;
+mod payload;
 mod pio;
 mod run;
 mod timer;
@@ -24,9 +26,17 @@ use clap::{Args, Parser, Subcommand};
 use crate::measure::worker;
 use crate::ops::{self, Spec};
 
+/// For --help.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, also when some operations cannot be measured here, and when Ctrl-C ended it early
+  1  an operation failed; of compare: --fail-above was exceeded
+  2  usage: a wrong option, a file that cannot be read
+  3  of compare: the reports are not of the same machine, or have nothing in common";
+
 /// Measures what each trip out of a KVM guest costs, in cycles of the time-stamp counter
 #[derive(Debug, Parser)]
-#[command(name = "kvm-bench", version)]
+#[command(name = "kvm-bench", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -67,7 +77,12 @@ enum Command {
     /// What can be measured here, and what is missing for the rest
     List(list::Options),
     /// What changed between reports written with -o json, and how sure that is
+    #[command(after_help = EXIT_CODES)]
     Compare(compare::Options),
+    /// What in this guest makes it leave more often than it needs to
+    Doctor(doctor::Options),
+    /// The same operations and those that need ring 0, without an operating system: a file that boots, and a reader of what it says
+    Payload(payload::Options),
     /// Measure one operation, asked by another kvm-bench
     #[command(hide = true)]
     Worker,
@@ -99,12 +114,14 @@ fn usual(noun: &str) -> Vec<Spec> {
     ops::NOUNS.iter().filter(|one| one.name == noun).flat_map(|one| (one.usual)()).collect()
 }
 
-/// Runs the program. Exit codes: 0 done (also when some operations cannot be measured here), 1 something failed, 2 usage.
+/// Runs the program; the exit codes are [`EXIT_CODES`].
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Worker => worker::main().map(|()| ExitCode::SUCCESS),
         Command::Compare(options) => compare::run(&options, &cli.common),
+        Command::Doctor(options) => doctor::run(&options, &cli.common),
+        Command::Payload(options) => payload::run(&options, &cli.common),
         Command::List(options) => list::run(&options, &cli.common),
         Command::All(all) => all.specs().and_then(|specs| run::run(&specs, &cli.common)),
         Command::Cpuid(options) => run::run(&options.specs(), &cli.common),

@@ -12,7 +12,7 @@ use crate::measure::supervisor::{self, Plan, Status};
 use crate::measure::tsc::{self, Tsc};
 use crate::ops::Spec;
 use crate::report::matrix::Matrix;
-use crate::report::{Report, heatmap, json, table};
+use crate::report::{Report, detail, heatmap, json, table};
 use crate::{cpu, environment};
 
 /// Time per operation when nothing else is said.
@@ -29,8 +29,8 @@ pub(super) struct Options {
     /// Samples per operation [default: 100000, for those that sleep 5000, or as many as fit into --time]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     samples: Option<u64>,
-    /// Rounds, in each of which the order is shuffled; confidence intervals need 3 or more
-    #[arg(long, global = true, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Rounds, in each of which the order is shuffled; comparing reports needs 5 or more
+    #[arg(long, global = true, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Time per operation at most, such as 500ms, 2s or 1m [default: 1s, less if there are many, so that all take 40s]
     #[arg(short, long, global = true, value_name = "T", value_parser = duration)]
@@ -134,12 +134,9 @@ fn heat(report: &Report) -> String {
     let is_terminal = io::stdout().is_terminal();
     let width = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    heatmap::text(
-        &matrix,
-        report.tsc.hz,
-        width.filter(|width| *width > 0).unwrap_or(100),
-        is_terminal && !no_color,
-    )
+    let width = width.filter(|width| *width > 0).unwrap_or(100);
+    let map = heatmap::text(&matrix, report.tsc.hz, width, is_terminal && !no_color);
+    format!("{map}{}", detail::of_matrix(&report.results))
 }
 
 /// Writes to standard output; a reader that has gone is no error.
@@ -180,6 +177,14 @@ pub(super) fn number(text: &str) -> Result<u64, String> {
         None => text.parse(),
     };
     parsed.map_err(|_| "give a number, such as 12 or 0x40000000".to_owned())
+}
+
+/// How many bytes are read at once.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(size @ (1 | 2 | 4 | 8)) => Ok(size),
+        _ => Err("give 1, 2, 4 or 8".to_owned()),
+    }
 }
 
 /// A time with its unit.

@@ -37,7 +37,7 @@ const RATIOS_EXACT: usize = 10_000;
 pub struct Floor {
     /// Smallest relative change that matters, such as 0.05.
     pub relative: f64,
-    /// Smallest absolute change that can be seen, in the unit of the figures: the step of the clock.
+    /// What figures may differ by without any change, in their unit: the step of the clock. Added to the relative.
     pub absolute: f64,
 }
 
@@ -46,7 +46,8 @@ impl Floor {
     fn between(self, one: f64, other: f64) -> f64 {
         let least = one.min(other);
         if least > 0.0 {
-            self.relative.max(self.absolute / least)
+            // A clock's step may be added to any difference.
+            self.relative + self.absolute / least
         } else if (one - other).abs() <= self.absolute {
             f64::INFINITY
         } else {
@@ -366,13 +367,12 @@ mod tests {
 
     #[test]
     fn many_arrangements_are_drawn_and_agree_with_all() {
-        let base: Vec<f64> = (0..8).map(|i| 100.0 + f64::from(i)).collect();
-        let new: Vec<f64> = (0..8).map(|i| 103.5 + f64::from(i)).collect();
-        let all = permutations(&base, &new).unwrap();
-        let more = |values: &[f64]| [values, &[103.5, 104.5]].concat();
-        let drawn = permutations(&more(&base), &more(&new)).unwrap();
-        assert!(all > 0.001 && all < 0.02, "{all}");
-        assert!(drawn > 0.001 && drawn < 0.05, "{drawn}");
+        let side = |from: f64, count: i32| (0..count).map(|i| from + f64::from(i)).collect::<Vec<f64>>();
+        let all = permutations(&side(100.0, 8), &side(104.5, 8)).unwrap();
+        let drawn = permutations(&side(100.0, 11), &side(104.5, 11)).unwrap();
+        // The t test, which is as good for figures that lie like these, says 0.0023 and 0.0044.
+        assert!(all > 0.001 && all < 0.005, "{all}");
+        assert!(drawn > 0.002 && drawn < 0.009, "{drawn}");
     }
 
     proptest! {

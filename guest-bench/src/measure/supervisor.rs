@@ -174,7 +174,7 @@ impl Run {
             // What there is stays good.
             Heard::Stopped => Some(measured.status.clone()),
             Heard::Late => Some(Status::Failed(format!("it hung: no answer within {} s", limit.as_secs()))),
-            Heard::Ended => Some(Status::Failed(worker.how_it_ended())),
+            Heard::Ended => Some(worker.how_it_ended()),
         };
         match failed {
             Some(status) => measured.status = status,
@@ -207,10 +207,11 @@ struct Worker {
 
 impl Worker {
     fn spawn() -> Result<Self> {
-        let program = std::env::current_exe().context("cannot find this program's file")?;
-        let mut command = Command::new(program);
+        // Not by its path, which may lead to another version by now, or through directories that are not for this user.
+        let mut command = Command::new("/proc/self/exe");
         command.arg("worker").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().context("cannot start a worker process")?;
+        let mut child =
+            command.spawn().context("cannot start a worker process (/proc/self/exe); mount /proc")?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             anyhow::bail!("a worker has no pipes");
         };
@@ -243,16 +244,23 @@ impl Worker {
         }
     }
 
-    fn how_it_ended(&mut self) -> String {
-        match self.child.wait() {
-            Ok(status) => match status.signal() {
-                Some(libc::SIGILL) => "the instruction is not there (SIGILL)".into(),
-                Some(libc::SIGSEGV) => "the processor or the kernel refused it (SIGSEGV)".into(),
-                Some(libc::SIGBUS) => "nothing answers at the address (SIGBUS)".into(),
-                _ => format!("its process ended: {status}"),
-            },
-            Err(error) => format!("its process is gone: {error}"),
-        }
+    fn how_it_ended(&mut self) -> Status {
+        let status = match self.child.wait() {
+            Ok(status) => status,
+            Err(error) => return Status::Failed(format!("its process is gone: {error}")),
+        };
+        Status::Failed(match status.signal() {
+            // So does the wrong vendor's hypercall, or the right one without a hypervisor that wants any.
+            Some(libc::SIGILL) => {
+                return Status::Skipped(
+                    "the instruction is not there (SIGILL)".into(),
+                    "nothing helps: the processor, or its emulator, does not have it".into(),
+                );
+            }
+            Some(libc::SIGSEGV) => "the processor or the kernel refused it (SIGSEGV)".into(),
+            Some(libc::SIGBUS) => "nothing answers at the address (SIGBUS)".into(),
+            _ => format!("its process ended: {status}"),
+        })
     }
 }
 

@@ -56,6 +56,9 @@ pub enum Answer {
 pub struct Ready {
     /// What the empty bracket costs, TSC cycles: in each sample.
     pub overhead: u64,
+    /// What the way to the operation costs beside it, TSC cycles: in each sample, a system call's for one.
+    #[serde(default)]
+    pub way: u64,
     /// In which steps the counter moves, TSC cycles.
     pub quantum: u64,
     /// How many operations a sample holds.
@@ -71,8 +74,10 @@ const CHUNK: usize = 1000;
 const CHUNK_TIME: Duration = Duration::from_millis(10);
 /// Warm-up: so many operations or so long, whichever is more.
 const WARM_UP: (usize, Duration) = (1000, Duration::from_millis(50));
-/// An operation that takes fewer steps of the counter than this is repeated inside the bracket.
+/// An operation that takes fewer steps of the counter than this is repeated inside the bracket,
 const STEPS: u64 = 20;
+/// until it takes so many: a step is then 1 % of a sample.
+const STEPS_REPEATED: u64 = 100;
 /// At most so often.
 const REPEAT_MAX: u64 = 64;
 
@@ -133,8 +138,8 @@ impl Worker {
         let target = ops::open(&task.spec, place)?;
         let Overhead { cycles, quantum } = overhead::measure();
         let way = target.way();
-        let overhead = if op.name == "null" { 0 } else { way.map_or(0, |way| cycles + way) };
-        let ready = Ready { overhead, quantum, repeat: 1, warm_up: 0 };
+        let overhead = if op.name == "null" || way.is_none() { 0 } else { cycles };
+        let ready = Ready { overhead, way: way.unwrap_or(0), quantum, repeat: 1, warm_up: 0 };
         let is_bracket_alone = way == Some(0);
         let yardstick = Yardstick::of(op);
         let mut worker = Self { target, cpu: task.cpu, ready, chunk: CHUNK, is_bracket_alone, yardstick };
@@ -175,9 +180,9 @@ impl Worker {
             usize::try_from(fit).unwrap_or(CHUNK).clamp(if each > CHUNK_TIME { 1 } else { 10 }, CHUNK);
         cycles.sort_unstable();
         let median = cycles.get(cycles.len() / 2).copied().unwrap_or(0).saturating_sub(self.ready.overhead);
-        let enough = STEPS * self.ready.quantum;
         let may_repeat = pace == Pace::Fast && self.is_bracket_alone && self.ready.overhead > 0;
-        if may_repeat && median < enough {
+        if may_repeat && median < STEPS * self.ready.quantum {
+            let enough = STEPS_REPEATED * self.ready.quantum;
             self.ready.repeat = u32::try_from(enough.div_ceil(median.max(1)).min(REPEAT_MAX)).unwrap_or(1);
         }
         Ok(())
@@ -198,7 +203,12 @@ impl Worker {
             let left = usize::try_from(ask.samples - judged.len() as u64).unwrap_or(usize::MAX);
             let chunk = &mut buffer[..left.min(self.chunk)];
             let then = Disturbances::now(self.cpu);
+            let since = Instant::now();
             result = self.target.fill(chunk, self.ready.repeat);
+            // It took far longer than in the warm-up: what it waits for is not there, and the limit is to be kept.
+            if since.elapsed() > CHUNK_TIME * 20 {
+                self.chunk = (self.chunk / 2).max(1);
+            }
             if result.is_ok() {
                 let seen = Disturbances::now(self.cpu).since(then);
                 judged.extend(judge(chunk, seen, self.cpu, self.target.sleeps()));

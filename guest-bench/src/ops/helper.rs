@@ -94,15 +94,20 @@ struct Shared {
 /// is: as a target it is running, and its notes tell when an interrupt came and when it had been handled.
 pub(super) struct Spinner {
     helper: Helper,
-    shared: Arc<Shared>,
+    line: Line,
 }
+
+/// What a spinner and the one thread that asks it have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Line(Arc<Shared>);
 
 /// A gap is longer than so many usual turns of the loop.
 const TURNS: u64 = 8;
 /// And never shorter than this, cycles: no interrupt is as quick.
 const GAP: u64 = 300;
-/// How long the answer to a question may take, cycles.
-const ANSWER: u64 = 100_000_000;
+/// How long the answer to a question may take, cycles: a spinner that lost its CPU gets it back within some slices of the
+/// scheduler.
+const ANSWER: u64 = 3_000_000_000;
 /// Questions for one estimate of the skew.
 const QUESTIONS: usize = 2000;
 
@@ -112,10 +117,15 @@ impl Spinner {
         let shared = Arc::<Shared>::default();
         let its = Arc::clone(&shared);
         let helper = Helper::start(cpu, move |stop| spin(&its, stop))?;
-        let spinner = Self { helper, shared };
+        let line = Line(shared);
         // It runs when it answers. If it does not, other threads keep it from its CPU, and evidence will show.
-        let _ = spinner.ask();
-        Ok(spinner)
+        let _ = line.ask();
+        Ok(Self { helper, line })
+    }
+
+    /// The line to it, for one thread.
+    pub fn line(&self) -> &Line {
+        &self.line
     }
 
     /// Its thread id.
@@ -127,17 +137,32 @@ impl Spinner {
     pub fn cpu(&self) -> usize {
         self.helper.cpu
     }
+}
 
-    /// One question: time here, time there, time here; None when there is no answer in time.
+impl Line {
+    /// Waits until the spinner runs, because it may have lost its CPU to another thread. Several threads may ask this.
+    ///
+    /// # Errors
+    /// When it does not get it back.
+    pub fn await_running(&self) -> Result<(), Refusal> {
+        self.ask().map(|_| ()).ok_or_else(|| {
+            Refusal::new(
+                "a thread that is to be the target gets no time on its CPU",
+                "see what else runs there, with a real-time priority perhaps",
+            )
+        })
+    }
+
+    /// One question: time here, time there, time here; None when there is no answer in time. The times belong together
+    /// if one thread asks.
     fn ask(&self) -> Option<(u64, u64, u64)> {
-        let number = self.shared.question.0.load(Ordering::Relaxed) + 1;
         let before = bracket::start();
-        self.shared.question.0.store(number, Ordering::Release);
+        let number = self.0.question.0.fetch_add(1, Ordering::Release) + 1;
         loop {
-            let done = self.shared.answer.0.0.load(Ordering::Acquire) == number;
+            let done = self.0.answer.0.0.load(Ordering::Acquire) >= number;
             let after = bracket::start();
             if done {
-                return Some((before, self.shared.answer.0.1.load(Ordering::Relaxed), after));
+                return Some((before, self.0.answer.0.1.load(Ordering::Relaxed), after));
             }
             if after.wrapping_sub(before) > ANSWER {
                 return None;
@@ -156,7 +181,7 @@ impl Spinner {
 
     /// How many gaps there have been.
     pub fn gaps(&self) -> u64 {
-        self.shared.gap.0.0.load(Ordering::Acquire)
+        self.0.gap.0.0.load(Ordering::Acquire)
     }
 
     /// The last gap, when there is one more than `seen` and it is known before this many cycles have passed.
@@ -167,7 +192,7 @@ impl Spinner {
                 return None;
             }
         }
-        let gap = &self.shared.gap.0;
+        let gap = &self.0.gap.0;
         // The writer may be about to note another one: what is read must belong together.
         let number = gap.0.load(Ordering::Acquire);
         let both = Gap { from: gap.1.load(Ordering::Acquire), to: gap.2.load(Ordering::Acquire) };
@@ -219,10 +244,10 @@ mod tests {
         cpu::pin(here).unwrap();
         // With one CPU it gets its turns all the same.
         let spinner = Spinner::start(*cpus.last().unwrap()).unwrap();
-        let (before, _, after) = spinner.ask().expect("no answer");
+        let (before, _, after) = spinner.line.ask().expect("no answer");
         assert!(before < after);
         // The timer's interrupts, or this thread's turns: there are gaps.
-        let gap = spinner.gap_after(spinner.gaps(), 20_000_000_000).expect("no gap");
+        let gap = spinner.line.gap_after(spinner.line.gaps(), 20_000_000_000).expect("no gap");
         assert!(gap.to - gap.from > GAP, "{gap:?}");
     }
 

@@ -16,7 +16,13 @@ fn open(spec: &Spec) -> Opened {
     if cpu::hypervisor().is_none() {
         return Err(Refusal::new("no hypervisor shows itself in CPUID", "run this in a guest"));
     }
-    match cpu::vendor() {
+    let vendor = match spec.text("vendor")? {
+        None => cpu::vendor(),
+        Some("amd") => Vendor::Amd,
+        Some("intel") => Vendor::Intel,
+        Some(other) => return Err(Refusal::new(format!("{other} has no hypercall"), "use intel or amd")),
+    };
+    match vendor {
         // KVM rewrites the other vendor's instruction, which ring 3 cannot have done.
         Vendor::Amd => Ok(Box::new(Simple(move || {
             // SAFETY: a hypercall with a number that the hypervisor does not know returns an error in rax.

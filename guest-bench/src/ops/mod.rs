@@ -316,6 +316,7 @@ impl<F: FnMut()> Target for Simple<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shared::ops::Care;
 
     #[test]
     fn numbers_are_decimal_or_hexadecimal() {
@@ -334,6 +335,7 @@ mod tests {
         for spec in usual() {
             let op = find(&spec).unwrap();
             assert!(NOUNS.iter().any(|noun| noun.name == op.noun()), "{}", op.name);
+            assert_eq!(op.care, Care::Safe, "{}: it takes a flag", op.name);
         }
     }
 }

@@ -165,10 +165,8 @@ struct Port {
 impl Port {
     fn reach(port: u16, size: Size) -> Result<Box<dyn Target>, Refusal> {
         let way = Way::to(port, size)?;
-        let mut target = Self { port, size, way, is_odd: false };
-        // What is refused shall be so now.
-        target.fill(&mut [Sample::default(); 2], 1)?;
-        Ok(Box::new(target))
+        // Nothing is read yet: what is read is counted from the first warm-up on.
+        Ok(Box::new(Self { port, size, way, is_odd: false }))
     }
 }
 

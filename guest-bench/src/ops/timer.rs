@@ -15,7 +15,7 @@ const DELAYS: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 /// The longest delay, ns: a worker has to answer in time.
 pub(crate) const LONGEST: u64 = 1_000_000_000;
 /// How far ahead a timer is armed to see what that takes, ns: before the next tick, so that the hardware is set.
-const AHEAD: u64 = 300_000;
+const AHEAD: u64 = 100_000;
 
 pub(super) const NOUN: Noun =
     Noun { name: "timer", usual: || usual(&DELAYS), open: |spec, place| open(spec, place) };

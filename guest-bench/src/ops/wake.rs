@@ -292,7 +292,7 @@ impl Target for Wake {
     fn begin(&mut self) -> Result<(), Refusal> {
         self.one_way.reset();
         // First a thread that spins there, to compare the counters.
-        self.skew = Spinner::start(self.dst)?.skew();
+        self.skew = Spinner::start(self.dst)?.line().skew();
         self.shared = Arc::new(Shared::new(self.make)?);
         self.shared.is_round_trip.store(self.is_round_trip, Ordering::Relaxed);
         self.sleeper = Some(Sleeper::start(self.dst, &self.shared)?);
@@ -342,7 +342,10 @@ impl Target for Wake {
         let mut counted = witness::interrupts(&["CAL", "RES"], &[self.dst]);
         let sleeps = self.sleeper.as_ref().and_then(Sleeper::sleeps);
         counted.extend(sleeps.map(|sleeps| (witness::name("sleeps", self.dst), sleeps)));
-        counted.extend(witness::halts(self.dst).map(|halts| (witness::name("halts", self.dst), halts)));
+        if let Some(idle) = witness::idle(self.dst) {
+            counted.insert(witness::name("halts", self.dst), idle.halts);
+            counted.insert(witness::name("idles", self.dst), idle.idles);
+        }
         counted
     }
 
@@ -369,12 +372,19 @@ impl Target for Wake {
     }
 
     fn doubt(&self, operations: u64, counted: &BTreeMap<String, u64>) -> Option<String> {
-        let slept = counted.get(&witness::name("sleeps", self.dst)).copied()?;
-        ((slept as f64) < operations as f64 * 0.99).then(|| {
-            format!(
+        let count = |name: &str| counted.get(&witness::name(name, self.dst)).copied();
+        let is_few = |count: &u64, share: f64| (*count as f64) < operations as f64 * share;
+        if let Some(slept) = count("sleeps").filter(|count| is_few(count, 0.99)) {
+            return Some(format!(
                 "the thread on CPU {} slept {slept} times for {operations} wakes: the others found it awake",
                 self.dst
-            )
-        })
+            ));
+        }
+        // Without a wait it may not have come to the idle loop.
+        let idles = count("idles").filter(|count| !self.sleep.is_zero() && is_few(count, 0.9))?;
+        Some(format!(
+            "CPU {} was idle {idles} times for {operations} wakes: other work runs there, so that it needed no waking",
+            self.dst
+        ))
     }
 }

@@ -39,18 +39,29 @@ pub(super) fn doubt(
     }
 }
 
-/// How often a CPU has been halted by its idle loop, if cpuidle counts that: all states but the one that polls.
-pub(super) fn halts(cpu: usize) -> Option<u64> {
-    let states = fs::read_dir(format!("/sys/devices/system/cpu/cpu{cpu}/cpuidle")).ok()?;
-    let mut halts = None;
-    for state in states.flatten() {
+/// How often a CPU has been idle: Documentation/admin-guide/pm/cpuidle.rst, `usage` of its states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Idle {
+    /// Times that it was halted: in all states but the one that polls.
+    pub halts: u64,
+    /// Times in any state.
+    pub idles: u64,
+}
+
+/// Up to now, if the kernel has a cpuidle driver, which counts that.
+pub(super) fn idle(cpu: usize) -> Option<Idle> {
+    let mut idle = None;
+    for state in fs::read_dir(format!("/sys/devices/system/cpu/cpu{cpu}/cpuidle")).ok()?.flatten() {
         let read = |name: &str| fs::read_to_string(state.path().join(name)).ok();
         let (Some(name), Some(usage)) = (read("name"), read("usage")) else { continue };
+        let usage = usage.trim().parse::<u64>().ok()?;
+        let sum: &mut Idle = idle.get_or_insert_default();
+        sum.idles += usage;
         if name.trim() != "POLL" {
-            *halts.get_or_insert(0) += usage.trim().parse::<u64>().ok()?;
+            sum.halts += usage;
         }
     }
-    halts
+    idle
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What stands below an operation's row: how it was done, what proves that it happened, and what else was measured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::matrix;
 use super::table::{grouped, time};
 use crate::measure::round::Cause;
 use crate::measure::supervisor::Measured;
@@ -18,45 +19,62 @@ pub(super) fn lines(measured: &Measured, hz: u64) -> Vec<String> {
     let mut how: Vec<String> = Vec::new();
     how.extend(note("cpus").filter(|_| !measured.spec.title().contains("->")).map(str::to_owned));
     how.extend(note("via").map(|via| format!("via {via}")));
+    how.extend(note("address").map(str::to_owned));
+    how.extend(note("source").map(|source| format!("clock source {source}")));
+    how.extend(note("slack").map(|slack| format!("timer slack {slack}")));
     how.extend(note("target").map(|target| format!("target {target}")));
     how.extend(note("until").map(str::to_owned));
     how.extend(note("lock").map(str::to_owned));
-    how.extend(happened(measured));
-    let mut lines = vec![how.join("; ")];
+    how.extend(happened([measured]));
+    let mut lines = if how.is_empty() { Vec::new() } else { vec![how.join("; ")] };
     lines.extend(ways(measured, hz, &notes));
     lines.extend(throughput(measured, note("senders").unwrap_or("1")));
     lines.extend(left_out(measured));
     lines
 }
 
-/// Interrupts that were counted, of how many there should have been.
-fn happened(measured: &Measured) -> Option<String> {
-    let evidence = stats::evidence(&measured.rounds);
-    let samples: u64 = measured.rounds.iter().map(crate::measure::Round::samples).sum();
-    let operations = samples * u64::from(measured.ready.repeat);
-    let mut kinds: BTreeMap<&str, (u64, u64, usize)> = BTreeMap::new();
-    for (name, moved) in &evidence {
-        let Some((kind, cpu)) = name.split_once(" on CPU ") else { continue };
-        let expected = evidence.get(&format!("sent to CPU {cpu}")).copied().unwrap_or(operations);
-        let sum = kinds.entry(kind).or_default();
-        *sum = (sum.0 + moved, sum.1 + expected, sum.2 + 1);
+/// What was counted, of how much there should have been.
+pub(super) fn happened<'a>(results: impl IntoIterator<Item = &'a Measured>) -> Option<String> {
+    let mut kinds: BTreeMap<String, Count> = BTreeMap::new();
+    let mut operations = 0;
+    let mut is_sent = false;
+    for measured in results {
+        let evidence = stats::evidence(&measured.rounds);
+        let samples: u64 = measured.rounds.iter().map(crate::measure::Round::samples).sum();
+        let each = samples * u64::from(measured.ready.repeat);
+        operations += each;
+        is_sent |= measured.spec.op.starts_with("ipi:");
+        for (name, moved) in &evidence {
+            let Some((kind, cpu)) = name.split_once(" on CPU ") else { continue };
+            let sum = kinds.entry(kind.to_owned()).or_default();
+            sum.moved += moved;
+            sum.expected += evidence.get(&format!("sent to CPU {cpu}")).copied().unwrap_or(each);
+            sum.cpus.insert(cpu.to_owned());
+        }
     }
-    let words = kinds.into_iter().map(|(kind, (moved, expected, cpus))| {
-        let cpus = if cpus > 1 { format!(" on {cpus} CPUs") } else { String::new() };
-        format!("{} {} of {}{cpus}", title(kind), grouped(moved as f64), grouped(expected as f64))
+    let words = kinds.into_iter().map(|(kind, count)| {
+        let cpus = match count.cpus.len() {
+            1 => String::new(),
+            cpus => format!(" on {cpus} CPUs"),
+        };
+        let kind = if kind.chars().all(char::is_uppercase) { format!("interrupts ({kind})") } else { kind };
+        let of = if is_sent { format!(" of {}", grouped(count.expected as f64)) } else { String::new() };
+        format!("{kind} {}{of}{cpus}", grouped(count.moved as f64))
     });
-    let words: Vec<_> = words.collect();
-    (!words.is_empty()).then(|| words.join(", "))
+    let words = words.collect::<Vec<_>>().join(", ");
+    match is_sent {
+        _ if words.is_empty() => None,
+        true => Some(words),
+        false => Some(format!("{words} for {} operations", grouped(operations as f64))),
+    }
 }
 
-/// Lines of /proc/interrupts by what they count.
-fn title(kind: &str) -> &str {
-    match kind {
-        "CAL" => "interrupts (CAL)",
-        "RES" => "interrupts (RES)",
-        "TLB" => "interrupts (TLB)",
-        other => other,
-    }
+/// Of one kind.
+#[derive(Debug, Default)]
+struct Count {
+    moved: u64,
+    expected: u64,
+    cpus: BTreeSet<String>,
 }
 
 /// Other distributions.
@@ -71,7 +89,8 @@ fn ways(measured: &Measured, hz: u64, notes: &BTreeMap<String, String>) -> Optio
     if words.len() > 8 {
         words = vec![words[0].clone(), format!("and {} more, in JSON", words.len() - 1)];
     }
-    words.extend(notes.get("one_way").map(|why| format!("one way not told: {why}")));
+    let is_told = measured.rounds.iter().any(|round| round.details.series.contains_key("one_way"));
+    words.extend(notes.get("one_way").filter(|_| !is_told).map(|why| format!("one way not told: {why}")));
     words.extend(notes.get("skew").map(|skew| format!("skew {skew}")));
     (!words.is_empty()).then(|| words.join("; "))
 }
@@ -89,6 +108,15 @@ fn throughput(measured: &Measured, senders: &str) -> Option<String> {
         time(delay),
         time(elapsed)
     ))
+}
+
+/// What stands below the heat map.
+pub fn of_matrix(results: &[Measured]) -> String {
+    let rows: Vec<_> = results.iter().filter(|one| one.spec.op == matrix::OP).collect();
+    let notes = rows.iter().find_map(|row| stats::notes(&row.rounds).get("via").cloned());
+    let via = notes.map_or(String::new(), |via| format!("via {via}; targets running; "));
+    let happened = happened(rows).unwrap_or_default();
+    format!("{via}{happened}\n")
 }
 
 fn left_out(measured: &Measured) -> Option<String> {

@@ -58,26 +58,29 @@ fn result(measured: &Measured) -> Result<Value> {
     let rounds = &measured.rounds;
     let clean: Vec<_> = rounds.iter().map(|round| &round.clean).collect();
     let all: Vec<_> = rounds.iter().map(|round| &round.all).collect();
+    if !rounds.is_empty() {
+        // Also when there is no sample: that there are no gaps is what one wants to know.
+        value["rejected"] = serde_json::to_value(stats::rejected(rounds))?;
+        value["evidence"] = serde_json::to_value(stats::evidence(rounds))?;
+        value["totals"] = serde_json::to_value(stats::totals(rounds))?;
+        value["notes"] = serde_json::to_value(stats::notes(rounds))?;
+    }
     if let Some(summary) = Summary::of(&clean, net) {
         merge(&mut value, serde_json::to_value(summary)?);
         value["all"] = serde_json::to_value(Summary::of(&all, net))?;
         value["raw"] = serde_json::to_value(Summary::of(&all, Scale::Raw))?;
         value["overhead"] = measured.ready.overhead.into();
+        value["way"] = measured.ready.way.into();
         value["quantum"] = measured.ready.quantum.into();
         value["repeat"] = measured.ready.repeat.into();
         let samples: u64 = rounds.iter().map(Round::samples).sum();
         let operations = measured.ready.warm_up + samples * u64::from(measured.ready.repeat);
         value["operations"] = operations.into();
-        value["rejected"] = serde_json::to_value(stats::rejected(rounds))?;
-        value["evidence"] = serde_json::to_value(stats::evidence(rounds))?;
         value["hdr"] = encode(&stats::merge(clean.iter().copied()))?.into();
         value["hdr_all"] = encode(&stats::merge(all.iter().copied()))?.into();
-        let totals = stats::totals(rounds);
-        if let Some(rate) = stats::rate(&totals) {
+        if let Some(rate) = stats::rate(&stats::totals(rounds)) {
             value["interrupts_per_s"] = rate.into();
         }
-        value["totals"] = serde_json::to_value(totals)?;
-        value["notes"] = serde_json::to_value(stats::notes(rounds))?;
         let series = stats::series(rounds).into_iter();
         let series = series.filter_map(|(name, rounds)| Some((name, Summary::of(&rounds, Scale::Raw)?)));
         value["series"] = serde_json::to_value(series.collect::<BTreeMap<_, _>>())?;

@@ -1,6 +1,7 @@
 //! What was measured, for people and for programs. Nothing here measures.
 
-mod detail;
+pub mod detail;
+mod gaps;
 pub mod heatmap;
 pub mod json;
 pub mod matrix;

@@ -1,6 +1,8 @@
 //! A table for people.
 
-use super::{Report, detail, matrix};
+use std::collections::BTreeMap;
+
+use super::{Report, detail, gaps, matrix};
 use crate::measure::supervisor::{Measured, Status};
 use crate::stats::{self, Scale, Summary};
 
@@ -11,6 +13,8 @@ pub fn text(report: &Report) -> String {
     let mut rows: Vec<Vec<String>> = vec![HEAD.map(str::to_owned).into()];
     let mut details = vec![Vec::new()];
     let mut remarks = Vec::new();
+    // By what is missing, which is often the same.
+    let mut skipped: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for measured in &report.results {
         let title = measured.spec.title();
         // A row of the matrix is of many targets: the heat map shows them.
@@ -19,13 +23,17 @@ pub fn text(report: &Report) -> String {
             rows.push(row);
             details.push(detail::lines(measured, report.tsc.hz));
         }
+        remarks.extend(gaps::line(measured));
         match &measured.status {
             Status::Ok => {}
             Status::Suspect(reason) => remarks.push(format!("SUSPECT {title}: {reason}")),
-            Status::Skipped(reason, hint) => remarks.push(format!("skipped {title}: {reason}; {hint}")),
+            Status::Skipped(reason, hint) => {
+                skipped.entry(format!("{reason}; {hint}")).or_default().push(title);
+            }
             Status::Failed(reason) => remarks.push(format!("FAILED  {title}: {reason}")),
         }
     }
+    remarks.extend(skipped.iter().map(|(why, titles)| format!("skipped {}: {why}", titles.join(", "))));
     let mut text = String::new();
     if rows.len() > 1 {
         text.push_str("in TSC cycles, one operation without the bracket, undisturbed samples\n");

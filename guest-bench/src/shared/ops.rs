@@ -144,7 +144,7 @@ pub const OPS: &[Op] = &[
     ))),
     linux(op(
         "timer:set",
-        "timerfd_settime, 300 us ahead",
+        "timerfd_settime, 100 us ahead",
         Depends("how the timer is emulated, and whether an earlier one is set"),
     )),
     linux(slow(op("timer:timerfd", "lateness of a timerfd", Depends("idle, and the timer's hardware")))),

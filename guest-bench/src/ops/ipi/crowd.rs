@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use rustix::thread::{MembarrierCommand, membarrier};
 
-use super::super::helper::{Helper, Spinner};
+use super::super::helper::{Helper, Line, Spinner};
 use super::super::{Opened, Place, Refusal, Spec, Target, witness};
 use super::way::{self, Via, Way, await_handled, handled};
 use super::{numa, place, via};
@@ -95,46 +95,61 @@ enum Shape {
 /// A send that is ready.
 enum Shot {
     One(Way),
-    All,
-    Signals { targets: Vec<(usize, u32)>, wait: bool },
+    /// With the lines to the threads that spin; the other targets are senders.
+    All(Vec<Line>),
+    Signals {
+        targets: Vec<(usize, u32)>,
+        lines: Vec<Line>,
+        wait: bool,
+    },
 }
 
 impl Shot {
     fn ready(shape: Shape, sender: &Sender, spinners: &[Spinner]) -> Result<Self, Refusal> {
+        let lines = spinners.iter().map(|spinner| spinner.line().clone()).collect();
         let spinner = |cpu: usize| spinners.iter().find(|spinner| spinner.cpu() == cpu);
         Ok(match shape {
             Shape::One(via, wait) => {
                 let dst = sender.hits[0];
                 let mut way = Way::open(via, dst, wait)?;
-                way.aim(spinner(dst).map_or(0, Spinner::tid));
+                if let Some(spinner) = spinner(dst) {
+                    way.aim(spinner);
+                }
                 Self::One(way)
             }
-            Shape::All => Self::All,
+            Shape::All => Self::All(lines),
             Shape::Signals(wait) => {
                 // The handler is set up with the way.
                 drop(Way::open(Via::Signal, sender.cpu, wait)?);
                 let targets = sender.hits.iter().filter_map(|&cpu| Some((cpu, spinner(cpu)?.tid())));
-                Self::Signals { targets: targets.collect(), wait }
+                Self::Signals { targets: targets.collect(), lines, wait }
             }
         })
     }
 
-    /// What each target has handled, for what waits for it.
-    fn before(&self, seen: &mut Vec<u64>) {
+    /// Waits until the targets' threads run, and notes what each has handled, for what waits for it.
+    fn before(&self, seen: &mut Vec<u64>) -> Result<(), Refusal> {
         seen.clear();
         match self {
-            Self::One(way) => seen.push(handled(way.dst)),
-            Self::All => {}
-            Self::Signals { targets, .. } => seen.extend(targets.iter().map(|(cpu, _)| handled(*cpu))),
+            Self::One(way) => {
+                way.prepare()?;
+                seen.push(handled(way.dst));
+            }
+            Self::All(lines) => lines.iter().try_for_each(Line::await_running)?,
+            Self::Signals { targets, lines, .. } => {
+                lines.iter().try_for_each(Line::await_running)?;
+                seen.extend(targets.iter().map(|(cpu, _)| handled(*cpu)));
+            }
         }
+        Ok(())
     }
 
     #[inline(always)]
     fn send(&self, seen: &[u64]) -> bool {
         match self {
             Self::One(way) => way.send(),
-            Self::All => membarrier(MembarrierCommand::PrivateExpedited).is_ok(),
-            Self::Signals { targets, wait } => {
+            Self::All(_) => membarrier(MembarrierCommand::PrivateExpedited).is_ok(),
+            Self::Signals { targets, wait, .. } => {
                 targets.iter().all(|(_, tid)| way::signal(*tid)) && (!wait || Self::answered(targets, seen))
             }
         }
@@ -148,8 +163,8 @@ impl Shot {
     fn settle(&self, seen: &[u64]) -> bool {
         match self {
             Self::One(way) => way.settle(seen[0]),
-            Self::Signals { targets, wait: false } => Self::answered(targets, seen),
-            Self::All | Self::Signals { .. } => true,
+            Self::Signals { targets, wait: false, .. } => Self::answered(targets, seen),
+            Self::All(_) | Self::Signals { .. } => true,
         }
     }
 }
@@ -216,6 +231,20 @@ impl Crowd {
         }
     }
 
+    /// From where to where, in words.
+    fn cpus(&self) -> String {
+        if !matches!(self.shape, Shape::One(..)) {
+            let senders: Vec<_> = self.senders.iter().map(|sender| sender.cpu.to_string()).collect();
+            return format!("{} -> all others", senders.join(", "));
+        }
+        let pairs: Vec<_> =
+            self.senders.iter().map(|sender| format!("{} -> {}", sender.cpu, sender.hits[0])).collect();
+        match pairs.as_slice() {
+            [first, .., last] if pairs.len() > 4 => format!("{} pairs, {first} to {last}", pairs.len()),
+            all => all.join(", "),
+        }
+    }
+
     /// Lets all begin or end; returns when they have.
     fn turn(&self) -> Result<(), Refusal> {
         let phase = self.phase.fetch_add(1, Ordering::Release) + 1;
@@ -273,9 +302,8 @@ fn send(shot: &Shot, tally: &Tally, phase: &AtomicU64, overhead: u64, stop: &Ato
         let mut times = histogram();
         tally.phase.store(now, Ordering::Release);
         while phase.load(Ordering::Acquire) == now && !stop.load(Ordering::Relaxed) {
-            shot.before(&mut seen);
-            let mut is_ok = true;
-            let sample = bracket::time(|| is_ok = shot.send(&seen));
+            let mut is_ok = shot.before(&mut seen).is_ok();
+            let sample = bracket::time(|| is_ok = is_ok && shot.send(&seen));
             if !is_ok || !shot.settle(&seen) {
                 tally.has_failed.store(true, Ordering::Release);
                 break;
@@ -329,8 +357,12 @@ impl Target for Crowd {
         self.turn()?;
         let since = Instant::now();
         let mut is_ok = true;
+        let mut waited = Ok(());
         for sample in samples {
-            mine.before(&mut self.seen);
+            if let Err(refusal) = mine.before(&mut self.seen) {
+                waited = Err(refusal);
+                break;
+            }
             *sample = bracket::time(|| {
                 for _ in 0..repeat {
                     is_ok &= mine.send(&self.seen);
@@ -345,6 +377,7 @@ impl Target for Crowd {
         self.turn()?;
         self.elapsed += since.elapsed();
         self.run_delay_ns += run_delay_ns().saturating_sub(delay);
+        waited?;
         if !is_ok || self.others.iter().any(|other| other.tally.has_failed.load(Ordering::Acquire)) {
             return Err(Refusal::new("a send failed, or had no answer", "see what else runs on these CPUs"));
         }
@@ -363,6 +396,7 @@ impl Target for Crowd {
         let delays = self.others.iter().map(|other| other.tally.run_delay_ns.load(Ordering::Acquire));
         let mut details = Details::default();
         details.notes.insert("via".into(), self.via().0.into());
+        details.notes.insert("cpus".into(), self.cpus());
         details.notes.insert("senders".into(), self.senders.len().to_string());
         if self.lock {
             details.notes.insert("lock".into(), "each handler takes and releases one lock".into());

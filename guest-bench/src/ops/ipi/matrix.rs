@@ -48,7 +48,7 @@ impl Target for Row {
         for cell in &mut self.cells {
             cell.times.reset();
             let spinner = Spinner::start(cell.way.dst)?;
-            cell.way.aim(spinner.tid());
+            cell.way.aim(&spinner);
             self.spinners.push(spinner);
         }
         Ok(())
@@ -63,6 +63,7 @@ impl Target for Row {
             let at = self.next % self.cells.len();
             self.next = at + 1;
             let cell = &mut self.cells[at];
+            cell.way.prepare()?;
             let signals = handled(cell.way.dst);
             let mut is_ok = true;
             let start = bracket::start();

@@ -93,7 +93,7 @@ impl Single {
     /// Notes when the target was interrupted for the sample that started then.
     fn note(&mut self, start: u64, gaps: u64) {
         let (Some(spinner), Some(skew)) = (&self.spinner, self.skew) else { return };
-        let Some(gap) = spinner.gap_after(gaps, NOTE) else { return };
+        let Some(gap) = spinner.line().gap_after(gaps, NOTE) else { return };
         if let (Some(from), Some(to)) = (skew.from_here(start, gap.from), skew.from_here(start, gap.to)) {
             // The bracket reads before it begins: half of its cost is not the interrupt's.
             self.split.one_way.saturating_record(from.saturating_sub(self.overhead / 2));
@@ -107,8 +107,8 @@ impl Target for Single {
         self.split = Split::new();
         if !self.is_halted {
             let spinner = Spinner::start(self.way.dst)?;
-            self.skew = spinner.skew();
-            self.way.aim(spinner.tid());
+            self.skew = spinner.line().skew();
+            self.way.aim(&spinner);
             self.spinner = Some(spinner);
         }
         Ok(())
@@ -126,7 +126,8 @@ impl Target for Single {
                     std::hint::spin_loop();
                 }
             }
-            let gaps = self.spinner.as_ref().map_or(0, Spinner::gaps);
+            self.way.prepare()?;
+            let gaps = self.spinner.as_ref().map_or(0, |spinner| spinner.line().gaps());
             let signals = handled(self.way.dst);
             let mut is_ok = true;
             let start = bracket::start();
@@ -158,8 +159,8 @@ impl Target for Single {
 
     fn evidence(&mut self) -> BTreeMap<String, u64> {
         let mut counted = witness::interrupts(&[self.way.via.kind()], &[self.way.dst]);
-        if let (true, Some(halts)) = (self.is_halted, witness::halts(self.way.dst)) {
-            counted.insert(witness::name("halts", self.way.dst), halts);
+        if let (true, Some(idle)) = (self.is_halted, witness::idle(self.way.dst)) {
+            counted.insert(witness::name("halts", self.way.dst), idle.halts);
         }
         counted
     }
@@ -167,7 +168,11 @@ impl Target for Single {
     fn details(&mut self) -> Details {
         let mut details = Details::default();
         details.notes.insert("via".into(), self.way.via.about().into());
-        let target = if self.is_halted { "halted" } else { "running" };
+        let target = match (self.is_halted, witness::idle(self.way.dst)) {
+            (false, _) => "running",
+            (true, Some(_)) => "halted",
+            (true, None) => "left to halt, which this kernel does not count (no cpuidle driver)",
+        };
         details.notes.insert("target".into(), target.into());
         let Some(skew) = self.skew else { return details };
         details.notes.insert("skew".into(), format!("{:+} +-{} cycles", skew.offset, skew.uncertainty));

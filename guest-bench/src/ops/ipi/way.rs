@@ -14,6 +14,7 @@ use rustix::thread::{
 };
 
 use super::super::Refusal;
+use super::super::helper::{Line, Spinner};
 use crate::shared::bracket;
 
 /// Ways by name.
@@ -78,6 +79,8 @@ pub(super) struct Way {
     /// The CPU.
     pub dst: usize,
     means: Means,
+    /// To the thread that runs on the target, if one does.
+    line: Option<Line>,
 }
 
 enum Means {
@@ -99,7 +102,7 @@ impl Way {
                 Means::Signal { tid: 0, wait }
             }
         };
-        Ok(Self { via, dst, means })
+        Ok(Self { via, dst, means, line: None })
     }
 
     /// The first that is there of those that reach the target: one that is halted has no thread to be found or signalled.
@@ -121,10 +124,16 @@ impl Way {
     }
 
     /// Says which thread runs on the target; signals go to it.
-    pub fn aim(&mut self, thread: u32) {
+    pub fn aim(&mut self, spinner: &Spinner) {
         if let Means::Signal { tid, .. } = &mut self.means {
-            *tid = thread;
+            *tid = spinner.tid();
         }
+        self.line = Some(spinner.line().clone());
+    }
+
+    /// Waits until the target's thread, if there is to be one, runs. Other work may have taken its CPU for a while.
+    pub fn prepare(&self) -> Result<(), Refusal> {
+        self.line.as_ref().map_or(Ok(()), Line::await_running)
     }
 
     /// Sends one, and waits for the answer where the way has one. False: the kernel returned an error.
@@ -238,7 +247,7 @@ pub(super) fn handled(cpu: usize) -> u64 {
 }
 
 /// An answer that takes longer than this, cycles, does not come.
-const PATIENCE: u64 = 1_000_000_000;
+const PATIENCE: u64 = 5_000_000_000;
 
 /// Waits until a CPU has handled so many signals; false when it does not.
 pub(super) fn await_handled(cpu: usize, count: u64) -> bool {
