@@ -60,6 +60,12 @@ pub struct Split {
 }
 
 impl Split {
+    /// The same with all of it the guest's.
+    fn all_guest(self) -> Self {
+        let (operations, round_trip) = (self.operations, self.round_trip);
+        Self { operations, round_trip, guest: round_trip, ..Self::default() }
+    }
+
     /// The thread had no CPU.
     #[must_use]
     pub fn off_cpu(&self) -> f64 {
@@ -72,7 +78,7 @@ impl Split {
 pub struct Budget {
     /// Its exits.
     pub counted: Option<Counted>,
-    /// Its time.
+    /// Its time; None if it does more than what its samples are of.
     pub split: Option<Split>,
 }
 
@@ -93,8 +99,11 @@ pub fn budgets(
     let marks = by_title(timed).get(EMPTY).map_or_else(Ledger::default, |rounds| cheapest(rounds));
     for (title, rounds) in by_title(timed) {
         let one = measured.iter().find(|one| one.spec.title() == title);
-        all.entry(title.to_owned()).or_default().split =
-            one.and_then(|one| split(one, &rounds, &marks, tsc_khz));
+        let budget = all.entry(title.to_owned()).or_default();
+        budget.split = one.and_then(|one| split(one, &rounds, &marks, tsc_khz));
+        // What the host did meanwhile is none of an operation that never leaves the guest.
+        let stays = budget.counted.as_ref().is_some_and(|counted| counted.exits.is_empty());
+        budget.split = budget.split.map(|split| if stays { split.all_guest() } else { split });
     }
     all
 }
@@ -217,9 +226,15 @@ pub fn typical(measured: &Measured) -> Option<f64> {
     median(means.collect(), |mean| *mean)
 }
 
+/// Whether the operation does more than what its samples are of: interrupts have to be sent, timers armed and handlers ended
+/// around the bracket, and the gap detector keeps gaps only. Then the time between two marks is not that of the samples.
+fn does_more(round: &Round) -> bool {
+    ["sent", "watched_ns"].iter().any(|name| round.evidence.contains_key(*name))
+}
+
 /// Splits the round in the middle: of several rounds the columns would add up only if those that something disturbed were in.
 fn split(measured: &Measured, rounds: &[&Seen<Ledger>], marks: &Ledger, tsc_khz: u32) -> Option<Split> {
-    if rounds.len() != measured.rounds.len() {
+    if rounds.len() != measured.rounds.len() || measured.rounds.iter().any(does_more) {
         return None;
     }
     let both = measured.rounds.iter().zip(rounds);
@@ -392,5 +407,18 @@ mod tests {
         // Rounds that cannot be put side by side are not guessed at.
         let all = budgets(&[], &timed[1..], &[measured], 2_000_000);
         assert_eq!(all["cpuid"].split, None);
+    }
+
+    #[test]
+    fn what_never_leaves_the_guest_is_all_the_guests_and_what_does_more_is_not_split() {
+        let ledger = Ledger { buckets: [0, 2_000, 90_000, 0, 0, 0, 0], exits: 3 };
+        let counted = [seen("cr:cr8-read", 1000, exits(&[(IO, 1), (INTERRUPT, 2)]))];
+        let timed = [seen("cr:cr8-read", 1000, ledger), seen("eoi", 1000, ledger)];
+        let mut eoi = measured("eoi", &[80]);
+        eoi.rounds[0].evidence.insert("sent".to_owned(), 1000);
+        let all = budgets(&counted, &timed, &[measured("cr:cr8-read", &[80]), eoi], 2_000_000);
+        let split = all["cr:cr8-read"].split.unwrap();
+        assert_eq!((split.guest, split.round_trip, split.kvm, split.vmm), (30.0, 30.0, 0.0, 0.0));
+        assert_eq!((all["cr:cr8-read"].doubt(), all["eoi"].split), (None, None));
     }
 }

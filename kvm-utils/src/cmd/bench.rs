@@ -39,7 +39,7 @@ use crate::{
         source::SourceChoice,
     },
     drilldown::{exits, exits::report::Order, noun::Noun, time::TIME},
-    error::{CHECK_FAILED, Failure},
+    error::{CHECK_FAILED, Failure, say},
     host::SysRoot,
     model::Proof,
     session::{Select, Session},
@@ -73,11 +73,11 @@ const QEMU: &str = "qemu-system-x86_64";
 /// VMM and time without a CPU.
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "Examples:
-  kvm-utils bench                            everything, on two vCPUs
-  kvm-utils bench --ops cpuid,pio            operations, or all of a noun
-  kvm-utils bench --ops cpuid@0x40000000,msr:read@0x1b
-  kvm-utils bench --attribute                who takes the time (needs root)
-  kvm-utils bench --qemu --ops pio           with QEMU in place of our own VMM
+  kvm-utils bench                      everything, on two vCPUs
+  kvm-utils bench --ops cpuid,pio      operations, or all of a noun
+  kvm-utils bench --ops msr:read@0x1b  one register, or leaf, in hexadecimal
+  kvm-utils bench --attribute          who takes the time (needs root)
+  kvm-utils bench --qemu --ops pio     with QEMU in place of our own VMM
 
 Exit codes: 0 ok, 1 an operation failed, 2 usage, 3 this host cannot do it
 (no /dev/kvm; for --attribute no root, or a KVM that never fires kvm_exit).")]
@@ -141,7 +141,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.attribute && bench.never_fires()? {
         return Err(Failure::host(SILENT).into());
     }
-    let (mut heard, _) = bench.pass("", None, Untraced)?;
+    let (mut heard, _) = bench.pass(Run::Plain, Untraced)?;
     let attributed = if args.attribute && !stopped() { Some(bench.attribute()?) } else { None };
     if let Some(attributed) = &attributed {
         for one in &mut heard.results {
@@ -154,6 +154,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut report = heard.report(Some(bench.tsc.clone())).map_err(Failure::host)?;
     bench.describe(&mut report.environment);
     bench.show(&report, attributed.as_ref())?;
+    if report.interrupted {
+        say("interrupted: these are the rounds until then");
+    }
     let failed = report.results.iter().any(|one| matches!(one.status, Status::Failed(_)));
     Ok(if failed { ExitCode::from(CHECK_FAILED) } else { ExitCode::SUCCESS })
 }
@@ -193,6 +196,17 @@ struct Attributed {
     notes: Vec<String>,
 }
 
+/// What a run of the payload is for.
+#[derive(Clone, Copy)]
+enum Run<'a> {
+    /// To see that it runs.
+    Probe,
+    /// For its figures.
+    Plain,
+    /// For what the tracer sees of each round; what to call that.
+    Marked(&'a str),
+}
+
 /// Each round, as a meter saw it.
 type Rounds<M> = Vec<Seen<<M as Meter>::Reading>>;
 
@@ -212,37 +226,36 @@ impl Bench<'_> {
         self.args.time + Duration::from_secs(60)
     }
 
-    /// What the payload is told. `ops`: in place of those that were asked for.
-    fn command_line(&self, ops: Option<&str>, marks: bool) -> String {
+    /// What the payload is told.
+    fn command_line(&self, run: Run<'_>) -> String {
         let args = self.args;
-        let mut words = vec![
-            format!("rounds={} time_ms={}", args.rounds, args.time.as_millis().max(1)),
-            format!("cpus={} tsc_khz={}", self.vcpus(), self.tsc.hz / 1000),
-        ];
-        let named = args.ops.join(",");
-        let ops = ops.unwrap_or(&named);
-        if !ops.is_empty() {
+        let mut words = vec![format!("cpus={} tsc_khz={}", self.vcpus(), self.tsc.hz / 1000)];
+        if matches!(run, Run::Probe) {
+            words.push(format!("ops={EMPTY} rounds=1 samples=1 time_ms=100"));
+            return words.join(" ");
+        }
+        words.push(format!("rounds={} time_ms={}", args.rounds, args.time.as_millis().max(1)));
+        if !args.ops.is_empty() {
             // What the marks themselves take is learned from the empty operation.
-            let empty = if marks && !args.ops.iter().any(|op| op == EMPTY) { "null," } else { "" };
-            words.push(format!("ops={empty}{ops}"));
+            let empty = matches!(run, Run::Marked(_)) && !args.ops.iter().any(|op| op == EMPTY);
+            words.push(format!("ops={}{}", if empty { "null," } else { "" }, args.ops.join(",")));
         }
         words.extend(args.apic.map(|apic| match apic {
             Apic::Xapic => "apic=xapic".to_owned(),
             Apic::X2apic => "apic=x2apic".to_owned(),
         }));
         words.extend(args.samples.map(|samples| format!("samples={samples}")));
-        if marks {
+        if matches!(run, Run::Marked(_)) {
             words.push(format!("mark_port={MARK_PORT:#x}"));
         }
         words.join(" ")
     }
 
     /// Runs the guest once, with a meter beside it.
-    fn pass<M: Meter>(&self, what: &str, ops: Option<&str>, meter: M) -> Result<(Heard, Rounds<M>), Failure> {
-        let marks = !what.is_empty();
-        let config = Config { vcpus: self.vcpus(), command_line: self.command_line(ops, marks) };
+    fn pass<M: Meter>(&self, run: Run<'_>, meter: M) -> Result<(Heard, Rounds<M>), Failure> {
+        let config = Config { vcpus: self.vcpus(), command_line: self.command_line(run) };
         let options = Options { pin: &self.args.pin, patience: self.patience(), stop: &STOP };
-        let progress = Progress::new(what);
+        let progress = Progress::new(if let Run::Marked(what) = run { what } else { "" });
         let mut tell = |line: &str| progress.show(line);
         let mut beside = Beside::new(meter, &mut tell);
         let end = match &self.args.qemu {
@@ -276,7 +289,7 @@ impl Bench<'_> {
 
     /// Whether the guest runs and kvm_exit does not fire, found out without knowing where anything lies in KVM.
     fn never_fires(&self) -> Result<bool, Failure> {
-        match fired_during(|| self.pass("", Some(EMPTY), Untraced)) {
+        match fired_during(|| self.pass(Run::Probe, Untraced)) {
             Ok((fired, ran)) => ran.map(|_| fired == 0),
             // Whatever is the matter, the tracer will say it.
             Err(_) => Ok(false),
@@ -287,13 +300,14 @@ impl Bench<'_> {
     fn tracer(&self, noun: &'static Noun) -> Result<Session, Failure> {
         let mut settings = base_settings(noun, self.args.source)?;
         settings.tgids = vec![std::process::id()];
+        settings.max_vcpus = settings.max_vcpus.max(self.vcpus());
         let plan = trace::Plan { noun, sort: noun.sort, source: self.args.source };
         trace::start(&plan, &mut settings, &Select::default(), None)
     }
 
     fn attribute(&self) -> Result<Attributed, Failure> {
         let mut session = self.tracer(&exits::NOUN)?;
-        let (_, counted) = self.pass("counting exits: ", None, Exits(&mut session))?;
+        let (_, counted) = self.pass(Run::Marked("counting exits: "), Exits(&mut session))?;
         let order = Order { sort: exits::NOUN.sort.to_owned(), top: None };
         let counts = session.summary(&order).map_err(Failure::host)?;
         let source = session.source().name();
@@ -308,7 +322,7 @@ impl Bench<'_> {
             });
         }
         let mut session = self.tracer(&TIME)?;
-        let (heard, timed) = self.pass("splitting time: ", None, Times::new(&mut session))?;
+        let (heard, timed) = self.pass(Run::Marked("splitting time: "), Times::new(&mut session))?;
         let times =
             session.summary(&Order { sort: TIME.sort.to_owned(), top: None }).map_err(Failure::host)?;
         let tsc_khz = u32::try_from(self.tsc.hz / 1000).unwrap_or(u32::MAX);

@@ -15,11 +15,12 @@ pub const TESTS: &[Test] = &[
     ("help::version", version),
 ];
 
-const COMMANDS: [(&str, &str); 5] = [
+const COMMANDS: [(&str, &str); 6] = [
     ("help", "--help"),
     ("exits", "exits --help"),
     ("irq", "irq --help"),
     ("caps", "caps --help"),
+    ("bench", "bench --help"),
     ("selftest", "selftest --help"),
 ];
 

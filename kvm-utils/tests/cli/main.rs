@@ -7,6 +7,7 @@
 // clippy.toml allows these in tests, but does not see that this is one.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod bench;
 mod derived;
 mod harness;
 mod help;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         runs::TESTS,
         pipes::TESTS,
         derived::TESTS,
+        bench::TESTS,
     ];
     harness::run(groups.concat())
 }
