@@ -1,7 +1,7 @@
 //! The kernel's log, as far as it may be read and has not been overwritten.
 
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 
 /// Messages of the kernel, oldest first.
@@ -26,7 +26,7 @@ impl KernelLog {
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/kmsg")
-            .map_err(|error| format!("the kernel's log cannot be read ({error}); run this as root"))?;
+            .map_err(|error| unreadable(&error))?;
         let mut record = vec![0; RECORD];
         let mut records = Vec::new();
         loop {
@@ -64,6 +64,14 @@ impl KernelLog {
         let text = text.to_ascii_lowercase();
         self.lines.iter().find(|line| line.to_ascii_lowercase().contains(&text)).map(String::as_str)
     }
+}
+
+fn unreadable(error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        ErrorKind::NotFound => "run this outside of the container",
+        _ => "run this as root",
+    };
+    format!("the kernel's log cannot be read ({error}); {remedy}")
 }
 
 #[cfg(test)]

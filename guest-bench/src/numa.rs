@@ -35,7 +35,7 @@ impl Nodes {
     }
 }
 
-/// The numbers in a list like `0-3,8,10-11` (lib/bitmap-str.c, `bitmap_print_list`), without the step form that sysfs does not write.
+/// The numbers in a list like `0-3,8,10-11` (lib/vsprintf.c, `bitmap_list_string`).
 pub fn list(text: &str) -> Vec<usize> {
     let range = |part: &str| {
         let (from, to) = part.split_once('-').unwrap_or((part, part));

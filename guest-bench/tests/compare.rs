@@ -55,7 +55,7 @@ fn outcome(base: &Document, new: &Document) -> Outcome {
     judge(std::slice::from_ref(base), std::slice::from_ref(new), Quantile::P50)[0].outcome
 }
 
-const TRIALS: usize = 200;
+const TRIALS: usize = 100;
 
 /// What came of trials with so many rounds a side, drawn from all that were recorded, none on both.
 fn trials(count: usize, shift: f64) -> Vec<(String, Vec<Outcome>)> {
@@ -197,6 +197,20 @@ fn reports_of_one_side_that_differ_as_much_as_the_sides_show_nothing() {
     assert_eq!(judged[0].outcome, Outcome::Inconclusive);
     let judged = judge(&[one(9_000.0), one(9_100.0)], &[one(10_500.0), one(11_500.0)], Quantile::P50);
     assert_eq!(judged[0].outcome, Outcome::Worse);
+}
+
+#[test]
+fn a_busy_machine_is_no_change() {
+    let like = &recorded()[0];
+    let base = report("cpuid", like, &[10_000.0; 10]);
+    let mut busy = report("cpuid", like, &[13_000.0; 10]);
+    assert_eq!(outcome(&base, &busy), Outcome::Worse);
+    busy.results[0].rejected = [("preempted".to_owned(), busy.results[0].n / 20)].into();
+    assert_eq!(outcome(&base, &busy), Outcome::Inconclusive);
+    assert_eq!(outcome(&busy, &base), Outcome::Inconclusive);
+    // Interrupts come on a quiet machine as well.
+    busy.results[0].rejected = [("interrupted".to_owned(), busy.results[0].n / 20)].into();
+    assert_eq!(outcome(&base, &busy), Outcome::Worse);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::{cpu, environment};
 /// Time per operation when nothing else is said.
 const ONE_TIME: Duration = Duration::from_secs(1);
 /// Time for all operations then, without what it takes to prepare them.
-const ALL_TIME: Duration = Duration::from_secs(40);
+const ALL_TIME: Duration = Duration::from_secs(30);
 
 /// Options of every measurement.
 #[derive(Clone, Debug, Args)]
@@ -32,7 +32,7 @@ pub(super) struct Options {
     /// Rounds, in each of which the order is shuffled; comparing reports needs 5 or more
     #[arg(long, global = true, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Time per operation at most, such as 500ms, 2s or 1m [default: 1s, less if there are many, so that all take 40s]
+    /// Time per operation at most, such as 500ms, 2s or 1m [default: 1s, less if there are many, so that all take 30s]
     #[arg(short, long, global = true, value_name = "T", value_parser = duration)]
     time: Option<Duration>,
     /// Seed of the shuffled order [default: another one each time]

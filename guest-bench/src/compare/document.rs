@@ -102,12 +102,18 @@ pub struct Entry {
     /// What the bracket costs, cycles.
     #[serde(default)]
     pub overhead: f64,
+    /// What the way to the operation costs beside it, cycles.
+    #[serde(default)]
+    pub way: f64,
     /// The counter's step, cycles.
     #[serde(default)]
     pub quantum: f64,
     /// Operations per sample.
     #[serde(default = "one")]
     pub repeat: f64,
+    /// Samples left out, by cause.
+    #[serde(default)]
+    pub rejected: BTreeMap<String, u64>,
     /// All undisturbed samples, raw.
     #[serde(default)]
     pub hdr: Option<String>,
@@ -152,12 +158,43 @@ impl Entry {
         spec.title()
     }
 
+    /// Share of the samples in which something else had the CPU, in the guest or on the host.
+    pub fn share_elsewhere(&self) -> f64 {
+        let left_out: u64 = self.rejected.values().fold(0, |sum, count| sum.saturating_add(*count));
+        let elsewhere = ["steal", "preempted"].iter().filter_map(|cause| self.rejected.get(*cause));
+        let elsewhere: u64 = elsewhere.fold(0, |sum, count| sum.saturating_add(*count));
+        elsewhere as f64 / self.n.saturating_add(left_out).max(1) as f64
+    }
+
     /// A quantile of all undisturbed samples, one operation without the bracket, from the histogram.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let bytes = STANDARD.decode(self.hdr.as_deref()?).ok()?;
         let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).ok()?;
         let is_told = histogram.len() as f64 * (1.0 - share) >= crate::stats::BEYOND - 1e-6;
-        let net = histogram.value_at_quantile(share) as f64 - self.overhead;
+        let net = histogram.value_at_quantile(share) as f64 - self.overhead - self.way;
         is_told.then(|| net.max(0.0) / self.repeat.max(1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn quantiles_are_of_the_operation_alone() {
+        let mut histogram = crate::measure::round::histogram();
+        histogram.saturating_record_n(1352, 100);
+        let mut bytes = Vec::new();
+        V2DeflateSerializer::new().serialize(&histogram, &mut bytes).unwrap();
+        let mut value = json!({"op": "msr:read", "args": {}, "status": "ok", "overhead": 52.0, "hdr": STANDARD.encode(bytes)});
+        let entry = |value: &Value| serde_json::from_value::<Entry>(value.clone()).unwrap();
+        assert_eq!(entry(&value).quantile(0.5), Some(1300.0));
+        value["way"] = json!(1000.0);
+        assert_eq!(entry(&value).quantile(0.5), Some(300.0));
+        value["way"] = json!(2000.0);
+        assert_eq!(entry(&value).quantile(0.5), Some(0.0));
     }
 }

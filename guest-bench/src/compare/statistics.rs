@@ -17,11 +17,12 @@
 /// A difference is shown by a smaller share of arrangements than this.
 pub const SIGNIFICANT: f64 = 0.01;
 
-/// The least confidence of an interval that is used to say that there is no difference.
+/// That there is no difference is said by the interval of this confidence: two one-sided tests, each of 5 %
+/// (D. J. Schuirmann 1987).
 pub const CONFIDENT: f64 = 0.9;
 
-/// What intervals aim at.
-const WANTED: f64 = 0.95;
+/// What the interval that is told aims at.
+const TOLD: f64 = 0.95;
 
 /// Up to so many arrangements all are tried: 8 figures a side.
 const ARRANGEMENTS_MAX: f64 = 20_000.0;
@@ -123,7 +124,7 @@ pub fn compare(base: &[f64], new: &[f64], floor: Floor) -> Comparison {
         base: from,
         new: to,
         ratio: middle(&ratios),
-        interval: interval(&ratios, base.len(), new.len()),
+        interval: interval(&ratios, base.len(), new.len(), TOLD),
         p: permutations(&base, &new),
         floor,
     };
@@ -131,7 +132,8 @@ pub fn compare(base: &[f64], new: &[f64], floor: Floor) -> Comparison {
     // What equals the floor by the width of a rounding error does not exceed it.
     let is_large = change > floor * (1.0 + 1e-9);
     let is_shown = comparison.p.is_some_and(|p| p < SIGNIFICANT);
-    let trusted = comparison.interval.filter(|interval| interval.confidence >= CONFIDENT - 1e-9);
+    let trusted = interval(&ratios, base.len(), new.len(), CONFIDENT);
+    let trusted = trusted.filter(|interval| interval.confidence >= CONFIDENT - 1e-9);
     comparison.verdict = match trusted {
         _ if is_shown && is_large && comparison.ratio < 1.0 => Verdict::Lower,
         _ if is_shown && is_large => Verdict::Higher,
@@ -201,19 +203,19 @@ fn ways(all: usize, chosen: usize) -> f64 {
     (0..chosen.min(all - chosen)).fold(1.0, |ways, i| ways * (all - i) as f64 / (i + 1) as f64)
 }
 
-/// The interval of at least [`WANTED`] confidence, or the widest.
-fn interval(ratios: &[f64], base: usize, new: usize) -> Option<Interval> {
+/// The interval of at least the wanted confidence, or the widest.
+fn interval(ratios: &[f64], base: usize, new: usize, wanted: f64) -> Option<Interval> {
     if base == 0 || new == 0 {
         return None;
     }
     let (left_out, confidence) =
-        if ratios.len() <= RATIOS_EXACT { exact(base, new) } else { normal(base, new) };
+        if ratios.len() <= RATIOS_EXACT { exact(base, new, wanted) } else { normal(base, new, wanted) };
     Some(Interval { low: ratios[left_out], high: ratios[ratios.len() - 1 - left_out], confidence })
 }
 
 /// How many ratios to leave out at each end, and the confidence of the rest: from the distribution of the
 /// Mann-Whitney statistic, whose counts are the coefficients of the Gaussian binomial.
-fn exact(base: usize, new: usize) -> (usize, f64) {
+fn exact(base: usize, new: usize, wanted: f64) -> (usize, f64) {
     let half = base * new / 2 + 1;
     let mut counts = vec![0.0; half];
     counts[0] = 1.0;
@@ -232,7 +234,7 @@ fn exact(base: usize, new: usize) -> (usize, f64) {
     let mut best = (0, 1.0 - 2.0 / all);
     for (u, count) in counts.iter().enumerate().take((base * new).div_ceil(2)) {
         tail += count / all;
-        if 1.0 - 2.0 * tail < WANTED {
+        if 1.0 - 2.0 * tail < wanted - 1e-12 {
             break;
         }
         best = (u, 1.0 - 2.0 * tail);
@@ -241,11 +243,12 @@ fn exact(base: usize, new: usize) -> (usize, f64) {
 }
 
 /// The same by the normal approximation of the rank sum (mean nm / 2, variance nm (n + m + 1) / 12).
-fn normal(base: usize, new: usize) -> (usize, f64) {
+fn normal(base: usize, new: usize, wanted: f64) -> (usize, f64) {
     let (n, m) = (base as f64, new as f64);
-    // 1.96 is the normal distribution's 97.5 % quantile.
-    let left_out = (n * m / 2.0 - 1.96 * (n * m * (n + m + 1.0) / 12.0).sqrt()).floor().max(0.0);
-    (left_out as usize, WANTED)
+    // The normal distribution's 97.5 % quantile, and its 95 % quantile.
+    let quantile = if wanted > 0.9 { 1.960 } else { 1.645 };
+    let left_out = (n * m / 2.0 - quantile * (n * m * (n + m + 1.0) / 12.0).sqrt()).floor().max(0.0);
+    (left_out as usize, wanted)
 }
 
 /// Share of arrangements of the pooled figures whose means differ at least as much as those of the two sets.
@@ -355,14 +358,18 @@ mod tests {
     /// Conover's table A7 of the Mann-Whitney statistic: of 5 and 5, w(0.025) = 3; of 8 and 8, 14; of 10 and 7, 15.
     #[test]
     fn intervals_leave_out_what_the_tables_say() {
-        assert_eq!(exact(5, 5).0, 2);
-        assert!((exact(5, 5).1 - (1.0 - 8.0 / 252.0)).abs() < 1e-12);
-        assert_eq!(exact(8, 8).0, 13);
-        assert_eq!((exact(10, 7).0, exact(7, 10).0), (14, 14));
+        assert_eq!(exact(5, 5, TOLD).0, 2);
+        assert!((exact(5, 5, TOLD).1 - (1.0 - 8.0 / 252.0)).abs() < 1e-12);
+        assert_eq!(exact(8, 8, TOLD).0, 13);
+        assert_eq!((exact(10, 7, TOLD).0, exact(7, 10, TOLD).0), (14, 14));
+        // w(0.05) of 5 and 5 is 5, of 8 and 8 it is 16.
+        assert_eq!((exact(5, 5, CONFIDENT).0, exact(8, 8, CONFIDENT).0), (4, 15));
         // Too few for 95 %: the widest, with what it is worth.
-        assert_eq!(exact(3, 3), (0, 0.9));
-        let (exact, normal) = (exact(100, 100), normal(100, 100));
-        assert!(exact.0.abs_diff(normal.0) <= 2, "{exact:?} {normal:?}");
+        assert_eq!(exact(3, 3, TOLD), (0, 0.9));
+        for wanted in [TOLD, CONFIDENT] {
+            let (exact, normal) = (exact(100, 100, wanted), normal(100, 100, wanted));
+            assert!(exact.0.abs_diff(normal.0) <= 2, "{exact:?} {normal:?}");
+        }
     }
 
     #[test]

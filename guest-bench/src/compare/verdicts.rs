@@ -44,6 +44,9 @@ const FLOORS: [f64; 2] = [0.05, 0.15];
 /// So many reports a side are compared report by report; fewer of them round by round.
 pub const RUNS: usize = 5;
 
+/// Where something else had the CPU in more than this share of the samples, others were slowed down too.
+const BUSY: f64 = 0.02;
+
 /// Clocks that differ more than this count other cycles.
 const OTHER_CLOCK: f64 = 0.01;
 
@@ -193,6 +196,11 @@ impl<'a> Side<'a> {
         self.entries.iter().map(step).filter(|step| step.is_finite()).fold(0.0, f64::max)
     }
 
+    /// Of the report where it is most.
+    fn share_elsewhere(&self) -> f64 {
+        self.entries.iter().map(|(entry, _)| entry.share_elsewhere()).fold(0.0, f64::max)
+    }
+
     fn p99(&self) -> Option<f64> {
         let of = |(entry, factor): &(&Entry, f64)| Some(entry.p99.or_else(|| entry.quantile(0.99))? * factor);
         let mut all: Vec<f64> = self.entries.iter().filter_map(of).collect();
@@ -227,6 +235,10 @@ fn pair(title: &str, base: &Side, new: &Side, quantile: Quantile) -> Judged {
         (None, Some((status @ ("failed" | "suspect"), why))) => {
             judged.outcome = Outcome::Broken;
             judged.reason = Some(format!("ok in base, {status} in new: {why}"));
+            return judged;
+        }
+        (Some((one, _)), Some((two, _))) if one == two => {
+            judged.reason = Some(format!("{one} in both"));
             return judged;
         }
         (Some((one, _)), Some((two, why))) => {
@@ -274,14 +286,21 @@ fn pair(title: &str, base: &Side, new: &Side, quantile: Quantile) -> Judged {
         Verdict::Higher => Outcome::Worse,
     };
     judged.reason = comparison.because.take();
-    if let Outcome::Better | Outcome::Worse = judged.outcome
-        && !by_run
-        && overlap(&medians(&one), &medians(&two))
-    {
-        judged.outcome = Outcome::Inconclusive;
-        judged.reason = Some(format!(
-            "the reports of one side differ as much as the sides: give {RUNS} or more reports a side, taken in turn"
-        ));
+    if matches!(judged.outcome, Outcome::Better | Outcome::Worse) && !by_run {
+        let busy = base.share_elsewhere().max(new.share_elsewhere());
+        if overlap(&medians(&one), &medians(&two)) {
+            judged.outcome = Outcome::Inconclusive;
+            judged.reason = Some(format!(
+                "the reports of one side differ as much as the sides: give {RUNS} or more reports a side, taken in turn"
+            ));
+        } else if busy > BUSY {
+            judged.outcome = Outcome::Inconclusive;
+            judged.reason = Some(format!(
+                "something else had the CPU in more than {:.0} % of the samples, so that a neighbour may be the cause: measure again on a \
+                 quieter machine, or give {RUNS} or more reports a side, taken in turn",
+                BUSY * 100.0
+            ));
+        }
     }
     judged.comparison = Some(comparison);
     judged

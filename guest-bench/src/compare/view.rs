@@ -98,17 +98,12 @@ pub fn text(view: &View) -> String {
         rows.extend(compared.iter().filter_map(|judged| row(judged)));
         text.push_str(&aligned(&rows));
     }
-    for judged in compared.iter().filter(|judged| judged.outcome == Outcome::Inconclusive) {
-        text.push_str(&format!(
-            "inconclusive  {}: {}\n",
-            judged.title,
-            judged.reason.as_deref().unwrap_or("-")
-        ));
-    }
-    for judged in left {
-        let name = if judged.outcome == Outcome::Broken { "BROKEN" } else { "not compared" };
-        text.push_str(&format!("{name}  {}: {}\n", judged.title, judged.reason.as_deref().unwrap_or("-")));
-    }
+    let unclear = compared.iter().copied().filter(|judged| judged.outcome == Outcome::Inconclusive);
+    text.push_str(&by_reason("inconclusive", unclear));
+    let (broken, left): (Vec<_>, Vec<_>) =
+        left.into_iter().partition(|judged| judged.outcome == Outcome::Broken);
+    text.push_str(&by_reason("BROKEN", broken.into_iter()));
+    text.push_str(&by_reason("not compared", left.into_iter()));
     for note in &view.notes {
         text.push_str(&format!("note  {note}\n"));
     }
@@ -126,6 +121,20 @@ pub fn text(view: &View) -> String {
     let counts: Vec<String> = counts.map(|(count, name)| format!("{count} {name}")).collect();
     text.push_str(&format!("{}\n", counts.join(", ")));
     text
+}
+
+/// A line for each reason, with all the operations that it holds for.
+fn by_reason<'a>(title: &str, all: impl Iterator<Item = &'a Judged>) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for judged in all {
+        let reason = judged.reason.as_deref().unwrap_or("no reason is given");
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, titles)) => titles.push(&judged.title),
+            None => reasons.push((reason, vec![&judged.title])),
+        }
+    }
+    let line = |(reason, titles): (&str, Vec<&str>)| format!("{title}  {}: {reason}\n", titles.join(", "));
+    reasons.into_iter().map(line).collect()
 }
 
 fn row(judged: &Judged) -> Option<Vec<String>> {

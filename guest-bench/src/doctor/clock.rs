@@ -53,11 +53,11 @@ pub(super) fn examine(system: &System) -> Section {
     let why = match (&asked, &given_up, &system.log) {
         (Some(word), _, _) => Some(format!("{word} is on the kernel's command line")),
         (None, Some(line), _) => Some(format!("the kernel said {line:?}")),
-        (None, None, Err(why)) => {
+        (None, None, Err(why)) if current != "tsc" => {
             section.unknown("why the kernel chose this clock source", why.clone());
             None
         }
-        (None, None, Ok(_)) => None,
+        (None, None, _) => None,
     };
     section.fact("why", why.clone());
     let evidence = |more: &str| match &why {

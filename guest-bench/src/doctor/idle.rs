@@ -10,6 +10,12 @@ const POLL_CONTROL: u32 = 1 << 12;
 
 pub(super) fn examine(system: &System) -> Section {
     let mut section = Section::new("idle");
+    // Kernels without cpuidle have no such directory; that only says so where there is one of CPUs.
+    if system.read("/sys/devices/system/cpu/online").is_none() {
+        section
+            .unknown("cpuidle", "sysfs is not mounted here; mount it, or look from outside of the container");
+        return section;
+    }
     let known = |text: Option<String>| text.filter(|text| text != "none");
     let driver = known(system.read(&format!("{CPUIDLE}/current_driver")));
     let governor = system
@@ -92,10 +98,13 @@ mod tests {
                 ("sys/devices/system/cpu/cpuidle/current_governor", "haltpoll\n"),
                 ("sys/module/haltpoll/parameters/guest_halt_poll_ns", limit),
                 ("proc/cmdline", cmdline),
+                ("sys/devices/system/cpu/online", "0-1\n"),
             ];
             let (_directory, system) = made_up(&files, &[], POLL_CONTROL);
             examine(&system).findings.into_iter().map(|finding| finding.what).collect::<Vec<_>>()
         };
+        let (_directory, hidden) = made_up(&[], &[], POLL_CONTROL);
+        assert_eq!((examine(&hidden).findings.len(), examine(&hidden).unknown.len()), (0, 1));
         assert!(found("haltpoll\n", "0\n", "")[0].contains("does not poll"));
         assert_eq!(found("haltpoll\n", "200000\n", ""), Vec::<String>::new());
         assert!(found("none\n", "200000\n", "")[0].contains("halt at once"));

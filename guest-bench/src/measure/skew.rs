@@ -30,6 +30,12 @@ impl Skew {
         Some(u64::try_from(cycles).unwrap_or(0))
     }
 
+    /// The one that is known better. Counters that run at one speed stay as far apart as they are, while a round trip may be
+    /// long at one time, because of where the host has the vCPUs.
+    pub fn better(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        one.into_iter().chain(other).min_by_key(|skew| skew.uncertainty)
+    }
+
     /// Whether it is known well enough to tell a time of so many cycles.
     pub fn allows(self, cycles: f64) -> bool {
         (self.uncertainty as f64) < cycles * SHARE
@@ -64,6 +70,14 @@ mod tests {
         // Before it was sent, within what is uncertain; and beyond.
         assert_eq!((skew.from_here(2_000_000, 999_950), skew.from_here(2_000_000, 999_800)), (Some(0), None));
         assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn the_tighter_of_two_is_believed() {
+        let (wide, tight) = (Skew { offset: 24, uncertainty: 611 }, Skew { offset: -3, uncertainty: 143 });
+        assert_eq!(Skew::better(Some(wide), Some(tight)), Some(tight));
+        assert_eq!(Skew::better(Some(tight), None), Some(tight));
+        assert_eq!(Skew::better(None, None), None);
     }
 
     #[test]

@@ -74,6 +74,8 @@ const CHUNK: usize = 1000;
 const CHUNK_TIME: Duration = Duration::from_millis(10);
 /// Warm-up: so many operations or so long, whichever is more.
 const WARM_UP: (usize, Duration) = (1000, Duration::from_millis(50));
+/// What takes longer than this is warmed up one by one.
+const SLOW: Duration = Duration::from_millis(1);
 /// An operation that takes fewer steps of the counter than this is repeated inside the bracket,
 const STEPS: u64 = 20;
 /// until it takes so many: a step is then 1 % of a sample.
@@ -161,11 +163,13 @@ impl Worker {
             return Ok(());
         }
         let mut samples = [Sample::default(); 20];
-        // What sleeps long is not to be waited for so often.
-        let samples = &mut samples[..if pace == Pace::Slow { 1 } else { 20 }];
         let mut cycles = Vec::new();
         let start = Instant::now();
         while cycles.len() < operations || start.elapsed() < time {
+            // What takes long is not to be waited for so often.
+            let is_slow =
+                pace == Pace::Slow || start.elapsed() >= SLOW * u32::try_from(cycles.len()).unwrap_or(1);
+            let samples = &mut samples[..if is_slow { 1 } else { 20 }];
             self.target.fill(samples, 1)?;
             cycles.extend(samples.iter().map(|sample| sample.cycles));
             // What is much slower than thought need not be done a thousand times.
@@ -189,8 +193,9 @@ impl Worker {
     }
 
     fn round(&mut self, ask: Ask) -> Result<Round, Refusal> {
-        let limit = Instant::now() + Duration::from_millis(ask.limit_ms);
         self.target.begin()?;
+        // Helpers may take a while to start: the time is that of the samples.
+        let limit = Instant::now() + Duration::from_millis(ask.limit_ms);
         if let Some(round) = self.target.watch(Duration::from_millis(ask.limit_ms), ask.samples) {
             self.target.end();
             return round;

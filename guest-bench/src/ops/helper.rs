@@ -99,7 +99,10 @@ pub(super) struct Spinner {
 
 /// What a spinner and the one thread that asks it have in common.
 #[derive(Clone, Debug)]
-pub(super) struct Line(Arc<Shared>);
+pub(super) struct Line {
+    cpu: usize,
+    shared: Arc<Shared>,
+}
 
 /// A gap is longer than so many usual turns of the loop.
 const TURNS: u64 = 8;
@@ -117,7 +120,7 @@ impl Spinner {
         let shared = Arc::<Shared>::default();
         let its = Arc::clone(&shared);
         let helper = Helper::start(cpu, move |stop| spin(&its, stop))?;
-        let line = Line(shared);
+        let line = Line { cpu, shared };
         // It runs when it answers. If it does not, other threads keep it from its CPU, and evidence will show.
         let _ = line.ask();
         Ok(Self { helper, line })
@@ -147,7 +150,7 @@ impl Line {
     pub fn await_running(&self) -> Result<(), Refusal> {
         self.ask().map(|_| ()).ok_or_else(|| {
             Refusal::new(
-                "a thread that is to be the target gets no time on its CPU",
+                format!("the thread on CPU {} gets no time there", self.cpu),
                 "see what else runs there, with a real-time priority perhaps",
             )
         })
@@ -157,12 +160,12 @@ impl Line {
     /// if one thread asks.
     fn ask(&self) -> Option<(u64, u64, u64)> {
         let before = bracket::start();
-        let number = self.0.question.0.fetch_add(1, Ordering::Release) + 1;
+        let number = self.shared.question.0.fetch_add(1, Ordering::Release) + 1;
         loop {
-            let done = self.0.answer.0.0.load(Ordering::Acquire) >= number;
+            let done = self.shared.answer.0.0.load(Ordering::Acquire) >= number;
             let after = bracket::start();
             if done {
-                return Some((before, self.0.answer.0.1.load(Ordering::Relaxed), after));
+                return Some((before, self.shared.answer.0.1.load(Ordering::Relaxed), after));
             }
             if after.wrapping_sub(before) > ANSWER {
                 return None;
@@ -181,7 +184,7 @@ impl Line {
 
     /// How many gaps there have been.
     pub fn gaps(&self) -> u64 {
-        self.0.gap.0.0.load(Ordering::Acquire)
+        self.shared.gap.0.0.load(Ordering::Acquire)
     }
 
     /// The last gap, when there is one more than `seen` and it is known before this many cycles have passed.
@@ -192,7 +195,7 @@ impl Line {
                 return None;
             }
         }
-        let gap = &self.0.gap.0;
+        let gap = &self.shared.gap.0;
         // The writer may be about to note another one: what is read must belong together.
         let number = gap.0.load(Ordering::Acquire);
         let both = Gap { from: gap.1.load(Ordering::Acquire), to: gap.2.load(Ordering::Acquire) };

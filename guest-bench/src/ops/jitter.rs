@@ -59,7 +59,7 @@ impl Jitter {
         let limit = u128::from(self.place.hz) * time.as_nanos() / 1_000_000_000;
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         let mut gaps = histogram();
-        let (mut lost, mut recording, mut backwards) = (0_u64, 0_u64, 0);
+        let (mut lost, mut recording, mut went_back) = (0_u64, 0_u64, false);
         let before = Disturbances::now(self.place.cpu);
         let real = Instant::now();
         let begin = bracket::start();
@@ -72,8 +72,9 @@ impl Jitter {
                 continue;
             }
             if step > u64::MAX / 2 {
-                backwards += 1;
-                continue;
+                // How long it will take to come back nobody knows.
+                went_back = true;
+                break;
             }
             let gap = step.saturating_sub(self.usual);
             gaps.saturating_record(gap);
@@ -102,7 +103,8 @@ impl Jitter {
             all,
             evidence,
             details: self.details.clone(),
-            doubt: (backwards > 0).then(|| format!("the time-stamp counter went back {backwards} times")),
+            doubt: went_back
+                .then(|| "the time-stamp counter went back, after which nobody watched".to_owned()),
             ..Round::default()
         }
     }
@@ -138,7 +140,7 @@ mod tests {
         let round = watch(THRESHOLD, Duration::from_millis(200), u64::MAX);
         let total = |name: &str| round.details.totals[name];
         let ratio = total("watched_ns") as f64 / total("clock_ns") as f64;
-        assert!((0.95..1.001).contains(&ratio), "{round:?}");
+        assert!((0.8..1.001).contains(&ratio), "{round:?}");
         assert!(total("lost_ns") < total("watched_ns"), "{round:?}");
         assert_eq!(round.samples(), round.evidence["gaps"]);
     }

@@ -262,7 +262,7 @@ mod tests {
             let real = start.elapsed().as_secs_f64();
             let late: u64 = samples.iter().map(|sample| sample.cycles).sum();
             let told = 5.0 * 0.02 + late as f64 / place.hz as f64;
-            assert!(told <= real && real - told < 0.01, "{op}: {told} s of {real} s");
+            assert!(told <= real && real - told < 0.1, "{op}: {told} s of {real} s");
             assert_eq!(target.evidence()["fired"], 5);
         }
     }

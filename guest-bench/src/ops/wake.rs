@@ -292,7 +292,7 @@ impl Target for Wake {
     fn begin(&mut self) -> Result<(), Refusal> {
         self.one_way.reset();
         // First a thread that spins there, to compare the counters.
-        self.skew = Spinner::start(self.dst)?.line().skew();
+        self.skew = Skew::better(self.skew, Spinner::start(self.dst)?.line().skew());
         self.shared = Arc::new(Shared::new(self.make)?);
         self.shared.is_round_trip.store(self.is_round_trip, Ordering::Relaxed);
         self.sleeper = Some(Sleeper::start(self.dst, &self.shared)?);

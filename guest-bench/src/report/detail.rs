@@ -135,3 +135,63 @@ fn left_out(measured: &Measured) -> Option<String> {
     let words: Vec<_> = words.collect();
     (!words.is_empty()).then(|| format!("rejected {}", words.join(", ")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::round::{Details, Round};
+    use crate::measure::supervisor::Status;
+    use crate::measure::worker::Ready;
+    use crate::ops::Spec;
+
+    fn measured(op: &str, round: Round) -> Measured {
+        let ready = Ready { overhead: 50, repeat: 1, ..Ready::default() };
+        Measured { spec: Spec::new(op), status: Status::Ok, ready, rounds: vec![round.clone(), round] }
+    }
+
+    fn words<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+        pairs.map(|(name, words)| (name.to_owned(), words.to_owned())).into()
+    }
+
+    #[test]
+    fn an_interrupt_is_shown_with_its_way_and_its_proof() {
+        let mut round =
+            Round::of(&[(20_050, None), (20_050, None), (90_050, Some(Cause::Steal)), (20_050, None)]);
+        round.evidence = BTreeMap::from([("CAL on CPU 1".to_owned(), 4)]);
+        round.details = Details {
+            series: BTreeMap::from([("one_way".to_owned(), vec![(2000, 4)])]),
+            totals: BTreeMap::new(),
+            notes: words([("via", "membarrier"), ("target", "running"), ("skew", "-3 +-50 cycles")]),
+        };
+        assert_eq!(
+            lines(&measured("ipi:single", round), 1_000_000_000),
+            [
+                "via membarrier; target running; interrupts (CAL) 8 of 8",
+                "one way p50 2,000 (2.00us); skew -3 +-50 cycles",
+                "rejected 25.0 % steal",
+            ]
+        );
+    }
+
+    #[test]
+    fn several_senders_are_shown_with_their_rate() {
+        let mut round = Round::of(&[(20_050, None), (20_050, None)]);
+        let counts = [("CAL on CPU 1", 3), ("CAL on CPU 65", 3), ("sent to CPU 1", 3), ("sent to CPU 65", 5)];
+        round.evidence = counts.map(|(name, count)| (name.to_owned(), count)).into();
+        let totals = [("interrupts", 8), ("elapsed_ns", 2_000_000), ("run_delay_ns", 500)];
+        round.details.totals = totals.map(|(name, count)| (name.to_owned(), count)).into();
+        round.details.notes = words([("cpus", "0 -> 1, 64 -> 65"), ("via", "membarrier"), ("senders", "2")]);
+        assert_eq!(
+            lines(&measured("ipi:mesh", round), 1_000_000_000),
+            [
+                "0 -> 1, 64 -> 65; via membarrier; interrupts (CAL) 12 of 16 on 2 CPUs",
+                "4,000 interrupts/s from 2 senders; waited for a CPU of the guest 1.00us in 4.00ms",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_says_nothing_has_no_lines() {
+        assert!(lines(&measured("cpuid", Round::of(&[(10_000, None)])), 1).is_empty());
+    }
+}

@@ -27,8 +27,10 @@ pub fn text(matrix: &Matrix, hz: u64, width: usize, colour: bool) -> String {
         _ => format!(", medians of blocks of {size} by {size}; each pair is in JSON"),
     };
     let mut text = format!("median from each vCPU (row) to each (column), TSC cycles{blocks}\n");
+    // What hardly differs shall not look as if it did: red is at least half as much again as the least.
+    let range = (most - least).max(least / 2.0);
     let shade = |value: f64| {
-        let at = if most > least { (value - least) / (most - least) } else { 0.0 };
+        let at = if range > 0.0 { (value - least) / range } else { 0.0 };
         COLOURS[((at * COLOURS.len() as f64) as usize).min(COLOURS.len() - 1)]
     };
     let widths: Vec<usize> = (0..rows[0].len())
@@ -139,8 +141,9 @@ mod tests {
         let coloured = text(&matrix(vec![0, 3]), 1, 100, true);
         assert!(!plain.contains('\x1b'));
         assert_eq!(coloured.matches("\x1b[97;48;5;").count(), 2);
-        assert!(
-            coloured.contains("10,003") && coloured.contains("48;5;22m") && coloured.contains("48;5;124m")
-        );
+        // They are nearly the same, and look like it.
+        assert!(coloured.contains("10,003") && coloured.matches("48;5;22m").count() == 2);
+        let far = text(&matrix(vec![0, 3000]), 1, 100, true);
+        assert!(far.contains("48;5;22m") && far.contains("48;5;124m"));
     }
 }

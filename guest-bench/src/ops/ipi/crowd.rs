@@ -20,7 +20,7 @@ use crate::numa::Nodes;
 use crate::shared::bracket::{self, Sample};
 
 /// How long the other senders may take to begin or to end.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// As many disjoint pairs as there can be, or as are asked for with `pairs`.
 pub(super) fn open_mesh(spec: &Spec, place: Place) -> Opened {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::super::helper::Spinner;
 use super::super::{Opened, Place, Refusal, Spec, Target, fill, witness};
 use super::way::{Via, Way, handled};
+use crate::measure::disturbance::run_delay_ns;
 use crate::measure::round::{Details, histogram, pairs};
 use crate::measure::skew::Skew;
 use crate::shared::bracket::{self, Sample};
@@ -30,6 +31,7 @@ pub(super) fn open(spec: &Spec, place: Place, is_halted: bool) -> Opened {
         spinner: None,
         skew: None,
         split: Split::new(),
+        run_delay_ns: 0,
     }))
 }
 
@@ -73,6 +75,8 @@ struct Single {
     spinner: Option<Spinner>,
     skew: Option<Skew>,
     split: Split,
+    /// This thread's when the round began.
+    run_delay_ns: u64,
 }
 
 /// The two parts of the way that the target's notes tell.
@@ -105,9 +109,10 @@ impl Single {
 impl Target for Single {
     fn begin(&mut self) -> Result<(), Refusal> {
         self.split = Split::new();
+        self.run_delay_ns = run_delay_ns();
         if !self.is_halted {
             let spinner = Spinner::start(self.way.dst)?;
-            self.skew = spinner.line().skew();
+            self.skew = Skew::better(self.skew, spinner.line().skew());
             self.way.aim(&spinner);
             self.spinner = Some(spinner);
         }
@@ -167,6 +172,8 @@ impl Target for Single {
 
     fn details(&mut self) -> Details {
         let mut details = Details::default();
+        let delay = run_delay_ns().saturating_sub(self.run_delay_ns);
+        details.totals.insert("run_delay_ns".into(), delay);
         details.notes.insert("via".into(), self.way.via.about().into());
         let target = match (self.is_halted, witness::idle(self.way.dst)) {
             (false, _) => "running",
