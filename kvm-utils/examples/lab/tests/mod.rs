@@ -68,6 +68,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
         groups.push(placement::TWO_CPUS);
+        groups.extend([kvm_bench::TWO_CPUS, host_bench::TWO_CPUS]);
         tracer.push((tracer_migration::RAW, tracer_migration::CLASSIC));
     }
     if drilldown_irq::has_devices() {
