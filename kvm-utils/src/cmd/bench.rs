@@ -97,6 +97,10 @@ pub struct Args {
     /// Time per operation in all rounds, at most: 500ms, 2s, 1m
     #[arg(short, long, value_name = "T", default_value = "1s", value_parser = duration)]
     time: Duration,
+    /// After each round do the operation so often in one loop without fences, timed as a whole as kvm-unit-tests do:
+    /// reference_n and reference_cycles in the evidence (JSON)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    reference: Option<u32>,
     /// CPUs of the host on which the vCPUs run, one each (default: any)
     #[arg(long, value_name = "CPU", value_delimiter = ',', conflicts_with = "qemu")]
     pin: Vec<usize>,
@@ -245,6 +249,7 @@ impl Bench<'_> {
             Apic::X2apic => "apic=x2apic".to_owned(),
         }));
         words.extend(args.samples.map(|samples| format!("samples={samples}")));
+        words.extend(args.reference.map(|times| format!("reference={times}")));
         if matches!(run, Run::Marked(_)) {
             words.push(format!("mark_port={MARK_PORT:#x}"));
         }

@@ -21,6 +21,8 @@ enum What {
     Overhead,
     /// Instructions added by each drill-down, to an exit that it counts and to another
     Drilldowns,
+    /// Medians of `kvm-utils bench` beside plain loops of the same operations, as kvm-unit-tests time them
+    Reference,
     /// Reading the counters of 4,096 vCPUs
     Snapshot,
     /// Time to attach, memory, size of the program
@@ -70,7 +72,7 @@ const PERF: Need = Need::new("perf", "linux-perf");
 
 /// `cargo xtask bench`.
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
-    let all = [What::Overhead, What::Drilldowns, What::Snapshot, What::Start];
+    let all = [What::Overhead, What::Drilldowns, What::Reference, What::Snapshot, What::Start];
     let what = if options.what.is_empty() { &all[..] } else { &options.what };
     let release = release::build(&Project::locate()?)?;
     let lab = Lab::open()?;
@@ -78,6 +80,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
         match what {
             What::Overhead => overhead(&lab, &release, options.suite)?,
             What::Drilldowns => drilldowns(&lab, &release, options.suite)?,
+            What::Reference => reference(&lab, &release, options.suite)?,
             What::Snapshot => snapshot(&release)?,
             What::Start => start(&lab, &release, options.suite)?,
         }
@@ -170,6 +173,41 @@ fn drilldowns(lab: &Lab, release: &Release, suite: Suite) -> Result<()> {
     println!("\nInstructions that time adds to two wake-ups and two changes of thread of others");
     for (source, what) in [("pipe/raw", "raw tracepoints"), ("pipe/tracepoint", "classic tracepoints")] {
         println!("{what:35} {:>+8.0}", (pipe(source)? - none) * 1e3 / NS_PER_INSTRUCTION);
+    }
+    Ok(())
+}
+
+/// Operations that both can do, and how often a loop does them: long loops would hold up the host's own interrupts.
+const REFERENCE: (&str, u32) = ("cpuid,hypercall,pio:kernel-in,pio:user-in,timer:arm,ipi:self", 25);
+
+fn reference(lab: &Lab, release: &Release, suite: Suite) -> Result<()> {
+    ui::step("timing operations in fenced brackets and in plain loops; a minute");
+    let limits = Limits::whole(Duration::from_secs(30 * 60));
+    let (ops, times) = REFERENCE;
+    let command = format!(
+        "{} bench --vcpus 1 --ops {ops} --reference {times} --samples 1000 -t 1m -o json",
+        release.kvm_utils.display()
+    );
+    let command = command.split(' ').map(OsString::from).collect();
+    let request = Request { suite, icount: true, smp: 1, limits, command, ..Request::default() };
+    let mut report = None;
+    let mut output = Output::Lines(&mut |line| {
+        report = report.take().or_else(|| serde_json::from_str::<serde_json::Value>(line).ok());
+        Ok(())
+    });
+    let outcome = lab.run(&request, &mut output)?;
+    let report = report.with_context(|| format!("no report (exit status {})", outcome.status))?;
+    println!("\nCycles per operation on Linux {}, kvm_amd, one instruction per 2 cycles", outcome.kernel);
+    println!("{:28} {:>10} {:>10} {:>8}", "", "median", "loop", "ratio");
+    for result in report["results"].as_array().into_iter().flatten() {
+        let name = result["op"].as_str().unwrap_or_default();
+        let number = |value: &serde_json::Value| {
+            value.as_f64().with_context(|| format!("{name} has no figures: {}", result["reason"]))
+        };
+        let evidence = &result["evidence"];
+        let each = number(&evidence["reference_cycles"])? / number(&evidence["reference_n"])?;
+        let median = number(&result["p50"])?;
+        println!("{name:28} {median:>10.0} {each:>10.0} {:>8.3}", median / each);
     }
     Ok(())
 }
