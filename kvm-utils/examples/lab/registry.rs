@@ -38,6 +38,9 @@ pub struct Context {
     /// The tracer under test; tests that need it are skipped without
     #[arg(long, value_name = "PATH")]
     pub kvm_utils: Option<PathBuf>,
+    /// kvm-bench, to be run in this kernel itself
+    #[arg(long, value_name = "PATH")]
+    pub kvm_bench: Option<PathBuf>,
     /// Kernel for guests under a real QEMU
     #[arg(long, value_name = "PATH")]
     pub l2_kernel: Option<PathBuf>,
@@ -145,6 +148,7 @@ fn supervise(test: &Test, context: &Context) -> Result<bool> {
         ("--l2-kernel", &context.l2_kernel),
         ("--l2-initramfs", &context.l2_initramfs),
         ("--l2-bench", &context.l2_bench),
+        ("--kvm-bench", &context.kvm_bench),
     ] {
         if let Some(path) = path {
             command.arg(option).arg(path);

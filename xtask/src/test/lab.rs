@@ -55,6 +55,7 @@ impl Tests {
             ("--l2-kernel", &l2.kernel),
             ("--l2-initramfs", &l2.initramfs),
             ("--l2-bench", &self.l2_bench),
+            ("--kvm-bench", &self.release.kvm_bench),
         ];
         for (option, path) in files {
             command.extend([option.into(), path.into()]);

@@ -1,9 +1,13 @@
 //! kvm-bench in a Linux guest under a real QEMU, and the tracer outside: what the guest says it did is what left it.
 
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::tracer_linux::boot_with;
+use crate::program;
 use crate::registry::{Context, Test, Verdict};
 use crate::tracer::{Source, Tracer};
 
@@ -14,8 +18,10 @@ tracer_tests! {
 }
 
 /// Tests without the tracer, on a lab with two CPUs.
-pub const TWO_CPUS: &[Test] =
-    &[Test { name: "kvm-bench-all", needs_idle_kvm: false, timeout_s: 300, run: all_in_a_guest }];
+pub const TWO_CPUS: &[Test] = &[
+    Test { name: "kvm-bench-all", needs_idle_kvm: false, timeout_s: 300, run: all_in_a_guest },
+    Test { name: "kvm-bench-clock-sources", needs_idle_kvm: false, timeout_s: 120, run: clock_sources },
+];
 
 /// Boots the guest and runs kvm-bench in it, once for each line of words. Gives its reports.
 fn bench(context: &Context, lines: &[&str]) -> Result<Vec<Value>> {
@@ -60,6 +66,47 @@ fn all_in_a_guest(context: &Context) -> Result<Verdict> {
     }
     let ok = results.iter().filter(|result| result["status"] == "ok").count();
     eprintln!("  {ok} of {} ok", results.len());
+    Ok(Verdict::Ok)
+}
+
+/// The clock source that the kernel uses.
+fn clock_source() -> Result<String> {
+    let file = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+    Ok(std::fs::read_to_string(file).context("cannot read the clock source")?.trim().to_owned())
+}
+
+/// Every clock source is measured while it is used, and the one before is put back, also when kvm-bench is killed.
+fn clock_sources(context: &Context) -> Result<Verdict> {
+    let program = context.kvm_bench.as_ref().context("--kvm-bench is needed")?;
+    let before = clock_source()?;
+    let command = |words: &str| {
+        let mut command = Command::new(program);
+        command.args(words.split(' ')).stdout(Stdio::piped()).stderr(Stdio::null());
+        program::dies_with_us(&mut command);
+        command
+    };
+    let output = command("clock --each-source -t 50ms -o json").output().context("cannot start kvm-bench")?;
+    ensure!(output.status.success(), "{}", output.status);
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    let results: Vec<_> = report["results"].as_array().into_iter().flatten().collect();
+    ensure!(results.len() > 1, "{} clock sources: {report}", results.len());
+    for result in results {
+        ensure!(result["status"] == "ok", "{result}");
+        ensure!(result["args"]["source"] == result["notes"]["source"], "{result}");
+    }
+    ensure!(clock_source()? == before, "{} stays, {before} was", clock_source()?);
+
+    let mut child = command("clock --each-source -t 20s --samples 1000000000").spawn()?;
+    while clock_source()? == before {
+        ensure!(child.try_wait()?.is_none(), "kvm-bench ended before it changed anything");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill()?;
+    child.wait()?;
+    // The test's own time limit ends this.
+    while clock_source()? != before {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     Ok(Verdict::Ok)
 }
 
