@@ -5,6 +5,12 @@
 //! - [`payload`] holds the freestanding guests: the one that measures, whose output [`payload_report`] reads, and the one of
 //!   `kvm-utils selftest`, which speaks [`protocol`] with its VMM.
 
+/// The version of both programs; `cargo xtask dist` adds the commit.
+pub const VERSION: &str = match option_env!("KVM_UTILS_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 pub mod cli;
 pub mod compare;
 pub mod cpu;

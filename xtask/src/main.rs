@@ -5,6 +5,7 @@
 mod bench;
 mod cleanup;
 mod demo;
+mod dist;
 mod ebpf;
 mod lab;
 mod process;
@@ -36,6 +37,8 @@ enum Task {
     Bench(bench::Options),
     /// Watch the exits of a real guest, on this machine's KVM or else in the lab
     Demo,
+    /// Build what users get: static programs, manual pages, completions, an archive, a .deb, checksums
+    Dist,
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::main(options),
         Task::Bench(options) => bench::main(&options),
         Task::Demo => demo::main(),
+        Task::Dist => dist::main(),
     });
     match result {
         Ok(code) => code,

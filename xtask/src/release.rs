@@ -22,6 +22,11 @@ pub(crate) struct Release {
 
 /// Builds them.
 pub(crate) fn build(project: &Project) -> Result<Release> {
+    build_as(project, None)
+}
+
+/// The same, with what `--version` tells.
+pub(crate) fn build_as(project: &Project, version: Option<&str>) -> Result<Release> {
     ui::step("building kvm-utils and kvm-bench (release)");
     let mut cargo = cargo();
     cargo.current_dir(&project.root).args([
@@ -34,6 +39,9 @@ pub(crate) fn build(project: &Project) -> Result<Release> {
         "--bins",
         "--examples",
     ]);
+    if let Some(version) = version {
+        cargo.env("KVM_UTILS_VERSION", version);
+    }
     cargo.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
     tie(&mut cargo, Signal::TERM);
     let output = cargo.output().context("cannot start cargo")?;

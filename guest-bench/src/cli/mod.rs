@@ -36,7 +36,7 @@ Exit codes:
 
 /// Measures what each trip out of a KVM guest costs, in cycles of the time-stamp counter
 #[derive(Debug, Parser)]
-#[command(name = "kvm-bench", version, after_help = EXIT_CODES)]
+#[command(name = "kvm-bench", version = crate::VERSION, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -112,6 +112,11 @@ impl All {
 /// What `all` measures of a noun.
 fn usual(noun: &str) -> Vec<Spec> {
     ops::NOUNS.iter().filter(|one| one.name == noun).flat_map(|one| (one.usual)()).collect()
+}
+
+/// The command line's definition, from which manual pages and completions are made.
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
 }
 
 /// Runs the program; the exit codes are [`EXIT_CODES`].

@@ -26,7 +26,7 @@ use clap::{Parser, Subcommand};
 /// Trace and time the VM exits of KVM guests from the host
 #[derive(Parser, Debug)]
 #[command(
-    version,
+    version = kvm_bench::VERSION,
     about,
     max_term_width = 100,
     after_help = "Examples:

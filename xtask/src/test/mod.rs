@@ -14,6 +14,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::dist;
 use crate::ebpf;
 use crate::lab::{Suite, Vendor};
 use crate::project::Project;
@@ -61,11 +62,13 @@ enum Check {
     EbpfClippy,
     EbpfVerify,
     Unit,
+    Dist,
 }
 
 impl Step {
     fn all() -> Vec<Self> {
-        let checks = [Check::Format, Check::Clippy, Check::EbpfClippy, Check::EbpfVerify, Check::Unit];
+        let checks =
+            [Check::Format, Check::Clippy, Check::EbpfClippy, Check::EbpfVerify, Check::Unit, Check::Dist];
         let labs = LABS.map(|(vendor, suite)| Self::Lab(vendor, suite));
         checks.map(Self::Host).into_iter().chain(labs).collect()
     }
@@ -77,6 +80,7 @@ impl Step {
             Self::Host(Check::EbpfClippy) => "ebpf-clippy".into(),
             Self::Host(Check::EbpfVerify) => "ebpf-verify".into(),
             Self::Host(Check::Unit) => "unit".into(),
+            Self::Host(Check::Dist) => "dist".into(),
             Self::Lab(vendor, suite) => format!("lab-{vendor}-{suite}"),
         }
     }
@@ -88,6 +92,7 @@ impl Step {
             Self::Host(Check::EbpfClippy) => "clippy has nothing to say of the eBPF programs".into(),
             Self::Host(Check::EbpfVerify) => "the committed eBPF object is what its sources give".into(),
             Self::Host(Check::Unit) => "unit, snapshot and command line tests".into(),
+            Self::Host(Check::Dist) => "static programs, a manual page per command, completions".into(),
             Self::Lab(vendor, suite) => {
                 format!("tests on Debian {suite}'s kernel with emulated {vendor} virtualization")
             }
@@ -203,6 +208,7 @@ impl Run {
                 unless_sources_miss(name, verdict)
             }
             Check::Unit => host::tests(project, name),
+            Check::Dist => Tally::single(name, dist::rehearse(project)),
         }
     }
 
