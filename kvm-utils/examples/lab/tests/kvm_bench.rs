@@ -47,18 +47,14 @@ fn result<'a>(report: &'a Value, op: &str) -> Result<&'a Value> {
 /// Everything that is usual is measured or says why not, in a guest with two vCPUs. The emulator's vCPUs lose time, so that
 /// an interrupt may find its target off its CPU: that is `suspect`, with what was counted.
 fn all_in_a_guest(context: &Context) -> Result<Verdict> {
-    // Device memory by itself and seldom: QEMU's emulator may still show an interrupt as under way that has long been
-    // delivered, and a KVM that looks at that for SVM, as 7.2 does, gives up a guest whose access to a device comes then
-    // (KVM internal error 3).
-    let reports = bench(
-        context,
-        &[
-            "all null cpuid hypercall pio msr syscall clock timer fault jitter ipi tlb wake -t 100ms --rounds 3",
-            "mmio --samples 60 --rounds 3",
-        ],
-    )?;
-    let results: Vec<_> = reports.iter().flat_map(|report| report["results"].as_array()).flatten().collect();
-    ensure!(results.len() > 40, "{} results: {reports:?}", results.len());
+    // Without device memory: QEMU's emulator still shows an interrupt as under way that has long been delivered, and a KVM
+    // that looks at that for SVM, as 7.2 does, gives up a guest whose access to a device comes then (KVM internal error 3).
+    // The payload reads device memory in all labs: host_bench.rs.
+    let words =
+        "all null cpuid hypercall pio msr syscall clock timer fault jitter ipi tlb wake -t 100ms --rounds 3";
+    let reports = bench(context, &[words])?;
+    let results: Vec<_> = reports[0]["results"].as_array().into_iter().flatten().collect();
+    ensure!(results.len() > 40, "{} results: {}", results.len(), reports[0]);
     for result in &results {
         let said = |key: &str| result[key].as_str().is_some_and(|text| text.len() > 5);
         let is_told = match result["status"].as_str() {
