@@ -92,6 +92,8 @@ fn files(lab: &Lab, request: &Request, kernel: &Kernel, output: &Output<'_>) -> 
 
 fn command(qemu: &Qemu, request: &Request, kernel: &Kernel, run: &RunDir, image: &Path) -> Command {
     let mut append = String::from("console=ttyS0 panic=-1 oops=panic quiet mitigations=off nokaslr");
+    // A machine whose CPU is stuck for a minute (twice the threshold) stays so: it ends, and tells where all CPUs are.
+    append.push_str(" watchdog_thresh=30 softlockup_panic=1 softlockup_all_cpu_backtrace=1");
     for word in &request.kernel_args {
         append.push(' ');
         append.push_str(word);
