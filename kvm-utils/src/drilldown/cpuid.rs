@@ -67,7 +67,7 @@ fn row(numbers: &Numbers<'_>, key: RowKey, count: u64) -> Row {
 fn cells(numbers: &Numbers<'_>, [name, leaf, subleaf, answer]: [Cell; 4], count: u64) -> Row {
     let cells =
         vec![name, leaf, subleaf, answer, Cell::Number(count), numbers.rate(count), numbers.share(count)];
-    Row { cells, waiting: false, detail: None }
+    Row { cells, ..Row::default() }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::noun::{Build, Noun, Numbers, column};
 use crate::{
     bpf::{event, hook::Hook},
     decode::user_exit,
-    model::{Cell, Column, Row, Unit},
+    model::{Cell, Column, Role, Row, Unit},
 };
 
 /// The drill-down.
@@ -50,7 +50,7 @@ pub static COLUMNS: [Column; 6] = [
     column("count", "COUNT", Unit::Count, Some(0)),
     column("rate", "/s", Unit::PerSecond, Some(0)),
     column("share", "SHARE", Unit::Share, Some(2)),
-    column("keys", "DIFFERENT", Unit::Count, Some(3)),
+    column("keys", "DIFFERENT", Unit::Count, Some(3)).role(Role::Derived),
 ];
 
 const IO: u8 = RowNoun::Io as u8;
@@ -111,8 +111,8 @@ fn rows(numbers: &Numbers<'_>) -> Vec<Row> {
                 if part { numbers.share(count) } else { Cell::Unknown },
                 Cell::Number(keys),
             ],
-            waiting: false,
-            detail: None,
+            of_others: !part,
+            ..Row::default()
         }
     };
     classes.into_iter().map(row).collect()

@@ -17,7 +17,7 @@ use crate::{
         Isa, gpa,
         page_fault::{Access, Encoding, PageFault, Stage},
     },
-    model::{Cell, Column, Row, Unit},
+    model::{Cell, Column, Role, Row, Unit},
     view::units,
 };
 
@@ -44,7 +44,7 @@ pub static COLUMNS: [Column; 10] = [
     column("rate", "/s", Unit::PerSecond, Some(0)),
     column("share", "SHARE", Unit::Share, Some(2)),
     column("device", "DEVICE", Unit::Text, Some(3)),
-    column("pages", "PAGES", Unit::Count, None),
+    column("pages", "PAGES", Unit::Count, None).role(Role::Derived),
     column("protected", "PROTECTED", Unit::Count, None),
     column("walks", "WALKS", Unit::Count, None),
 ];
@@ -130,7 +130,7 @@ fn rows(numbers: &Numbers<'_>) -> Vec<Row> {
         let mut cells = vec![Cell::Text("(other pages)".to_owned()), Cell::Unknown, Cell::Unknown];
         cells.extend([Cell::Number(count), numbers.rate(count), numbers.share(count)]);
         cells.resize(COLUMNS.len(), Cell::Unknown);
-        rows.push(Row { cells, waiting: false, detail: None });
+        rows.push(Row { cells, ..Row::default() });
     }
     rows
 }
@@ -163,8 +163,9 @@ fn row(
             Cell::Number(faults.protected),
             if faults.staged > 0 { Cell::Number(faults.walks) } else { Cell::Unknown },
         ],
-        waiting: false,
         detail: page.is_none().then(|| sentence(faults, pages)),
+        of_others: page.is_none(),
+        ..Row::default()
     }
 }
 

@@ -11,12 +11,12 @@ use kvm_utils_common::{
 };
 
 use super::{
-    exits::stats::ExitStats,
+    exits::stats::{ExitStats, Sparse},
     noun::{Build, Noun, Numbers, column},
 };
 use crate::{
     bpf::{event, hook::Hook},
-    model::{Cell, Column, Row, Unit},
+    model::{Cell, Column, Role, Row, Unit},
 };
 
 /// The noun.
@@ -43,8 +43,8 @@ pub static COLUMNS: [Column; 19] = [
     column("blocked_p99_ns", "p99", Unit::Nanoseconds, Some(1)),
     column("polls", "POLLS", Unit::Count, Some(2)),
     column("poll_success_share", "HIT", Unit::Share, Some(0)),
-    column("poll_success_ns", "USEFUL", Unit::Nanoseconds, Some(1)),
-    column("poll_fail_ns", "WASTED", Unit::Nanoseconds, Some(0)),
+    column("poll_success_ns", "USEFUL", Unit::Nanoseconds, Some(1)).role(Role::Sum),
+    column("poll_fail_ns", "WASTED", Unit::Nanoseconds, Some(0)).role(Role::Sum),
     column("window_ns", "WINDOW", Unit::Nanoseconds, Some(1)),
     column("grown", "GROWN", Unit::Count, Some(5)),
     column("shrunk", "SHRUNK", Unit::Count, Some(5)),
@@ -52,8 +52,8 @@ pub static COLUMNS: [Column; 19] = [
     column("waited", "BLOCKED", Unit::Count, None),
     column("polls_successful", "HITS", Unit::Count, None),
     column("poll_unknown", "UNKNOWN", Unit::Count, None),
-    column("halted_ns", "HALTED", Unit::Nanoseconds, None),
-    column("blocked_ns", "BLOCKED", Unit::Nanoseconds, None),
+    column("halted_ns", "HALTED", Unit::Nanoseconds, None).role(Role::Sum),
+    column("blocked_ns", "BLOCKED", Unit::Nanoseconds, None).role(Role::Sum),
 ];
 
 fn is_event(key: RowKey) -> bool {
@@ -106,17 +106,19 @@ fn rows(numbers: &Numbers<'_>) -> Vec<Row> {
         Cell::Number(halted),
         Cell::Number(slice.counter(BLOCKED_NS)),
     ];
-    vec![Row { cells, waiting: false, detail: None }]
+    let durations = Some(blocked.durations());
+    vec![Row { cells, durations, ..Row::default() }]
 }
 
 /// How long threads were blocked.
 fn blocked(numbers: &Numbers<'_>) -> ExitStats {
     let first = histogram(BLOCKED);
-    let hist = (0..hist::BUCKETS)
+    let hist: Sparse = (0..hist::BUCKETS)
         .map(|bucket| (bucket as u16, numbers.slice.counter(first + bucket)))
         .filter(|(_, count)| *count > 0)
         .collect();
-    ExitStats { hist, ..ExitStats::default() }
+    let timed = hist.iter().map(|(_, count)| count).sum();
+    ExitStats { timed, total_ns: numbers.slice.counter(BLOCKED_NS), hist, ..ExitStats::default() }
 }
 
 #[cfg(test)]

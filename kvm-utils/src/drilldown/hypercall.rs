@@ -78,7 +78,7 @@ fn rows(numbers: &Numbers<'_>) -> Vec<Row> {
         let mut cells = vec![Cell::Text("(other hypercalls)".to_owned()), Cell::Unknown, Cell::Unknown];
         cells.extend([Cell::Number(count), numbers.rate(count), numbers.share(count)]);
         cells.resize(COLUMNS.len(), Cell::Unknown);
-        rows.push(Row { cells, waiting: false, detail: None });
+        rows.push(Row { cells, ..Row::default() });
     }
     rows
 }
@@ -108,7 +108,6 @@ fn row(numbers: &Numbers<'_>, kind: u8, number: u64, calls: Calls) -> Row {
             if_known(hyperv, calls.extra),
             if_known(ipi, calls.extra),
         ],
-        waiting: false,
         detail: match (hyperv, ipi) {
             (true, _) if calls.extra > 0 => Some(units::counted(calls.extra, "repetition", "repetitions")),
             (_, true) if calls.count > 0 => {
@@ -116,6 +115,7 @@ fn row(numbers: &Numbers<'_>, kind: u8, number: u64, calls: Calls) -> Row {
             }
             _ => None,
         },
+        ..Row::default()
     }
 }
 

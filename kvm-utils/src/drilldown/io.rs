@@ -19,7 +19,7 @@ use crate::{
     bpf::{event, hook::Hook, rows::RowStats},
     decode::{Class, gpa, port},
     host::qmp::DeviceMap,
-    model::{Cell, Column, Row, Unit},
+    model::{Cell, Column, Role, Row, Unit},
     view::units,
 };
 
@@ -65,7 +65,7 @@ const fn noun(hooks: &'static [Hook], mode: u32) -> Noun {
 pub static COLUMNS: [Column; 16] = [
     column("device", "DEVICE", Unit::Text, Some(0)),
     column("address", "ADDRESS", Unit::Text, Some(0)),
-    column("address_value", "ADDRESS", Unit::Count, None),
+    column("address_value", "ADDRESS", Unit::Count, None).role(Role::Key),
     column("dir", "DIR", Unit::Text, Some(1)),
     column("size", "SIZE", Unit::Text, Some(5)),
     column("count", "COUNT", Unit::Count, Some(0)),
@@ -75,7 +75,7 @@ pub static COLUMNS: [Column; 16] = [
     column("vmm_share", "TO VMM", Unit::Share, Some(1)),
     column("mean_ns", "MEAN", Unit::Nanoseconds, Some(2)),
     column("max_ns", "MAX", Unit::Nanoseconds, Some(3)),
-    column("total_ns", "TOTAL", Unit::Nanoseconds, Some(8)),
+    column("total_ns", "TOTAL", Unit::Nanoseconds, Some(8)).role(Role::Sum),
     column("timed", "TIMED", Unit::Count, None),
     column("units", "UNITS", Unit::Count, Some(6)),
     column("events", "EVENTS", Unit::Count, None),
@@ -214,8 +214,8 @@ fn row(numbers: &Numbers<'_>, place: Place, accesses: &Accesses) -> Row {
             Cell::Number(stats.extra),
             Cell::Number(events),
         ],
-        waiting: false,
         detail: strings,
+        ..Row::default()
     }
 }
 
@@ -235,7 +235,7 @@ fn other(numbers: &Numbers<'_>) -> Row {
             cells[index] = value;
         }
     }
-    Row { cells, waiting: false, detail: None }
+    Row { cells, ..Row::default() }
 }
 
 /// Calls devices what their VMM calls them. Registers that are the same everywhere keep their names, which say more.

@@ -17,7 +17,7 @@ use crate::{
     bpf::{event::irq, hook::Hook, rows::RowStats},
     decode::apic::{DeliveryMode, Icr, Msi, Shorthand, Trigger},
     host::{SysRoot, virtual_apic},
-    model::{Cell, Column, Row, Unit},
+    model::{Cell, Column, Role, Row, Unit},
 };
 
 /// The noun.
@@ -65,9 +65,9 @@ pub static COLUMNS: [Column; 13] = [
     column("elsewhere", "ELSEWHERE", Unit::Count, Some(2)),
     column("delivery", "DELIVERY", Unit::Text, None),
     column("trigger", "TRIGGER", Unit::Text, None),
-    column("destination", "DESTINATION", Unit::Count, None),
+    column("destination", "DESTINATION", Unit::Count, None).role(Role::Key),
     column("destination_mode", "DESTINATION MODE", Unit::Text, None),
-    column("line", "LINE", Unit::Count, None),
+    column("line", "LINE", Unit::Count, None).role(Role::Key),
     column("flags", "FLAGS", Unit::Text, None),
 ];
 
@@ -112,8 +112,7 @@ fn row(numbers: &Numbers<'_>, event: &Event, stats: &RowStats) -> Row {
             number(event.line),
             Cell::List(event.flags.iter().map(|flag| (*flag).to_owned()).collect()),
         ],
-        waiting: false,
-        detail: None,
+        ..Row::default()
     }
 }
 

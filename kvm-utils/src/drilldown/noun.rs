@@ -132,7 +132,7 @@ impl Build {
     }
 }
 
-/// Keeps the tables of columns one line each.
+/// Keeps the tables of columns one line each. See [`Column::new`] for the role.
 #[must_use]
 pub const fn column(
     id: &'static str,
@@ -140,5 +140,5 @@ pub const fn column(
     unit: crate::model::Unit,
     importance: Option<u8>,
 ) -> Column {
-    Column { id, title, unit, importance }
+    Column::new(id, title, unit, importance)
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     bpf::{event, hook::Hook},
-    model::{Cell, Column, Row, Unit},
+    model::{Cell, Column, Role, Row, Unit},
     view::units,
 };
 
@@ -40,7 +40,7 @@ pub static COLUMNS: [Column; 8] = [
     column("share", "SHARE", Unit::Share, Some(2)),
     column("space", "SPACE", Unit::Text, Some(3)),
     column("symbol", "SYMBOL", Unit::Text, Some(0)),
-    column("addresses", "ADDRESSES", Unit::Count, None),
+    column("addresses", "ADDRESSES", Unit::Count, None).role(Role::Derived),
 ];
 
 /// What stands for all addresses of a reason, in the place of one.
@@ -100,7 +100,7 @@ fn rows(numbers: &Numbers<'_>) -> Vec<Row> {
         let addresses = units::counted(sum.addresses, "address", "addresses");
         let mut row = cells(numbers, [ALL, &code.name()].map(text), sum.count);
         row.cells.extend([Cell::Unknown, Cell::Unknown, Cell::Number(sum.addresses)]);
-        Row { detail: Some(format!("{addresses}{user}")), ..row }
+        Row { detail: Some(format!("{addresses}{user}")), of_others: true, ..row }
     }));
     if numbers.slice.other > 0 {
         let mut row = cells(numbers, [text("(other addresses)"), Cell::Unknown], numbers.slice.other);
@@ -125,7 +125,7 @@ fn row(numbers: &Numbers<'_>, code: Code, rip: u64, count: u64) -> Row {
 /// A row with the cells that all rows have.
 fn cells(numbers: &Numbers<'_>, [rip, reason]: [Cell; 2], count: u64) -> Row {
     let cells = vec![rip, reason, Cell::Number(count), numbers.rate(count), numbers.share(count)];
-    Row { cells, waiting: false, detail: None }
+    Row { cells, ..Row::default() }
 }
 
 fn text(text: &str) -> Cell {

@@ -10,7 +10,7 @@ use kvm_utils_common::{
 use super::noun::{Build, Noun, Numbers, column};
 use crate::{
     bpf::{event, hook::Hook, rows::Slice},
-    model::{Cell, Column, Row, Unit},
+    model::{Cell, Column, Role, Row, Unit},
 };
 
 /// The ledger.
@@ -53,15 +53,15 @@ pub static COLUMNS: [Column; 17] = [
     column("idle_share", "IDLE", Unit::Share, Some(0)),
     column("steal_share", "STEAL", Unit::Share, Some(0)),
     column("other_share", "OTHER", Unit::Share, Some(0)),
-    column("wall_ns", "TOTAL", Unit::Nanoseconds, Some(1)),
+    column("wall_ns", "TOTAL", Unit::Nanoseconds, Some(1)).role(Role::Sum),
     column("exits", "EXITS", Unit::Count, Some(2)),
-    column("guest_ns", "GUEST", Unit::Nanoseconds, None),
-    column("kvm_ns", "KVM", Unit::Nanoseconds, None),
-    column("vmm_ns", "VMM", Unit::Nanoseconds, None),
-    column("poll_ns", "POLL", Unit::Nanoseconds, None),
-    column("idle_ns", "IDLE", Unit::Nanoseconds, None),
-    column("steal_ns", "STEAL", Unit::Nanoseconds, None),
-    column("other_ns", "OTHER", Unit::Nanoseconds, None),
+    column("guest_ns", "GUEST", Unit::Nanoseconds, None).role(Role::Sum),
+    column("kvm_ns", "KVM", Unit::Nanoseconds, None).role(Role::Sum),
+    column("vmm_ns", "VMM", Unit::Nanoseconds, None).role(Role::Sum),
+    column("poll_ns", "POLL", Unit::Nanoseconds, None).role(Role::Sum),
+    column("idle_ns", "IDLE", Unit::Nanoseconds, None).role(Role::Sum),
+    column("steal_ns", "STEAL", Unit::Nanoseconds, None).role(Role::Sum),
+    column("other_ns", "OTHER", Unit::Nanoseconds, None).role(Role::Sum),
 ];
 
 fn is_event(_: RowKey) -> bool {
@@ -86,7 +86,7 @@ fn rows(numbers: &Numbers<'_>) -> Vec<Row> {
         .chain(buckets.iter().map(share))
         .chain([Cell::Number(wall), Cell::Number(numbers.slice.counter(EXITS))])
         .chain(buckets.iter().copied().map(Cell::Number));
-    vec![Row { cells: cells.collect(), waiting: false, detail: None }]
+    vec![Row { cells: cells.collect(), ..Row::default() }]
 }
 
 /// Polling is told when it is over, and was KVM's time until then. What an earlier copy has as KVM's stays so, at the

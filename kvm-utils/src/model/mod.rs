@@ -7,4 +7,4 @@ mod table;
 
 pub use proof::{KvmStat, Proof, Verdict};
 pub use report::{Host, Place, Report, Running, Vcpu, Vm};
-pub use table::{Cell, Column, Row, Unit, arrange};
+pub use table::{Cell, Column, Durations, Role, Row, Unit, arrange};

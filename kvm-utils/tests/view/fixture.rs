@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use kvm_utils::model::{Cell, Column, Host, KvmStat, Place, Proof, Report, Row, Running, Unit, Vcpu, Vm};
 
 const fn column(id: &'static str, title: &'static str, unit: Unit, importance: Option<u8>) -> Column {
-    Column { id, title, unit, importance }
+    Column::new(id, title, unit, importance)
 }
 
 /// The columns of `exits`.
@@ -68,7 +68,7 @@ pub fn row(exit: &Exit, all: u64, vcpus: u64) -> Row {
             known(min),
         ],
         waiting: exit.class == "hlt",
-        detail: None,
+        ..Row::default()
     }
 }
 
@@ -336,12 +336,9 @@ pub fn hostile() -> Report {
         Unit::PerSecond => Cell::Real(f64::MAX),
         Unit::Count | Unit::Nanoseconds => Cell::Number(u64::MAX),
     };
-    let row = Row { cells: COLUMNS.iter().map(number).collect(), waiting: false, detail: None };
-    vm.rows = vec![
-        row.clone(),
-        Row { waiting: true, ..row.clone() },
-        Row { cells: Vec::new(), waiting: false, detail: None },
-    ];
+    let row = Row { cells: COLUMNS.iter().map(number).collect(), ..Row::default() };
+    vm.rows =
+        vec![row.clone(), Row { waiting: true, ..row.clone() }, Row { cells: Vec::new(), ..Row::default() }];
     vm.vcpus[0].running = Some(Running { reason: "\u{1b}[5m".to_owned(), for_ns: u64::MAX });
     vm.vcpus[0].rows = vm.rows.clone();
     report.totals = vec![row];

@@ -35,7 +35,12 @@ fn cell(unit: Unit) -> BoxedStrategy<Cell> {
 fn row() -> impl Strategy<Value = Row> {
     let cells: Vec<_> = COLUMNS.iter().map(|column| cell(column.unit)).collect();
     let detail = prop::option::of("[a-z][ a-z0-9%,]{0,200}");
-    (cells, any::<bool>(), detail).prop_map(|(cells, waiting, detail)| Row { cells, waiting, detail })
+    (cells, any::<bool>(), detail).prop_map(|(cells, waiting, detail)| Row {
+        cells,
+        waiting,
+        detail,
+        ..Row::default()
+    })
 }
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {

@@ -8,13 +8,13 @@ use super::stats::ExitStats;
 use crate::{
     decode::{ExitReason, Isa},
     drilldown::noun::column,
-    model::{Cell, Column, Row, Unit},
+    model::{Cell, Column, Role, Row, Unit},
 };
 
 /// The columns, in the order of [`row`]'s cells.
 pub static COLUMNS: [Column; 16] = [
     column("reason", "REASON", Unit::Text, Some(0)),
-    column("code", "CODE", Unit::Count, None),
+    column("code", "CODE", Unit::Count, None).role(Role::Key),
     column("flags", "FLAGS", Unit::Text, None),
     column("isa", "ISA", Unit::Text, None),
     column("class", "CLASS", Unit::Text, Some(9)),
@@ -22,7 +22,7 @@ pub static COLUMNS: [Column; 16] = [
     column("rate", "/s", Unit::PerSecond, Some(0)),
     column("share", "SHARE", Unit::Share, Some(2)),
     column("time_share", "TIME", Unit::TimeShare, Some(1)),
-    column("total_ns", "TOTAL", Unit::Nanoseconds, Some(8)),
+    column("total_ns", "TOTAL", Unit::Nanoseconds, Some(8)).role(Role::Sum),
     column("min_ns", "MIN", Unit::Nanoseconds, Some(6)),
     column("mean_ns", "MEAN", Unit::Nanoseconds, Some(5)),
     column("p50_ns", "p50", Unit::Nanoseconds, Some(1)),
@@ -110,6 +110,7 @@ pub fn row(code: Code, stats: &ExitStats, whole: Whole) -> Row {
             ns(stats.max_ns),
         ],
         waiting: code.is_waiting(),
-        detail: None,
+        durations: Some(stats.durations()),
+        ..Row::default()
     }
 }

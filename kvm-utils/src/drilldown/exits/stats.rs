@@ -2,6 +2,8 @@
 
 use kvm_utils_common::hist;
 
+use crate::model::Durations;
+
 /// Durations as (bucket, count), sorted by bucket, without zeros.
 pub type Sparse = Vec<(u16, u64)>;
 
@@ -63,6 +65,13 @@ impl ExitStats {
             }
         }
         None
+    }
+
+    /// What the model keeps of how they are distributed.
+    #[must_use]
+    pub fn durations(&self) -> Durations {
+        let Self { timed, total_ns, unbinned, .. } = *self;
+        Durations { timed, total_ns, buckets: self.hist.clone(), unbinned }
     }
 
     /// Fills in the shortest and longest duration from the histogram, for intervals in which the kernel's own extremes,

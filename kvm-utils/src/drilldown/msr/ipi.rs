@@ -7,7 +7,7 @@ use kvm_utils_common::{config::mode, msr::KIND_ICR, rows::RowKey};
 use crate::{
     decode::apic::{Icr, Shorthand, Targets},
     drilldown::noun::{Build, Noun, Numbers, column},
-    model::{Cell, Column, Row, Unit},
+    model::{Cell, Column, Role, Row, Unit},
 };
 
 /// The drill-down.
@@ -29,7 +29,7 @@ pub static COLUMNS: [Column; 8] = [
     column("from", "FROM", Unit::Text, Some(0)),
     column("to", "TO", Unit::Text, Some(0)),
     column("what", "WHAT", Unit::Text, Some(0)),
-    column("vector", "VECTOR", Unit::Count, None),
+    column("vector", "VECTOR", Unit::Count, None).role(Role::Key),
     column("mode", "MODE", Unit::Text, None),
     column("count", "COUNT", Unit::Count, Some(0)),
     column("rate", "/s", Unit::PerSecond, Some(0)),
@@ -66,8 +66,7 @@ fn rows(numbers: &Numbers<'_>) -> Vec<Row> {
             numbers.rate(count),
             numbers.share(count),
         ],
-        waiting: false,
-        detail: None,
+        ..Row::default()
     };
     let mut rows: Vec<Row> = lines.into_iter().map(row).collect();
     if numbers.slice.other > 0 {

@@ -25,7 +25,7 @@ use crate::{
     },
     decode,
     drilldown::exits::stats::ExitStats,
-    model::{Cell, Column, Row, Unit},
+    model::{Cell, Column, Role, Row, Unit},
     view::units,
 };
 
@@ -91,7 +91,7 @@ pub static COLUMNS_WITH_PATHS: [Column; 19] = [
     column("ahead_unknown", "AHEAD UNKNOWN", Unit::Count, None),
     column("ahead_p50_ns", "AHEAD p50", Unit::Nanoseconds, None),
     column("ahead_p99_ns", "AHEAD p99", Unit::Nanoseconds, None),
-    column("ahead_buckets", "AHEAD", Unit::Text, None),
+    column("ahead_buckets", "AHEAD", Unit::Text, None).role(Role::Derived),
     column("slow", "SLOW", Unit::Count, Some(1)),
     column("common", "COMMON", Unit::Count, Some(4)),
     column("host", "HOST", Unit::Count, Some(2)),
@@ -182,8 +182,8 @@ fn row(numbers: &Numbers<'_>, index: u64, write: bool, accesses: Accesses) -> Ro
             write_only(Cell::Number(host)),
             write_only(fast),
         ],
-        waiting: false,
         detail: timer.and_then(|timer| timer.sentence()),
+        ..Row::default()
     }
 }
 
@@ -199,7 +199,7 @@ fn other(numbers: &Numbers<'_>) -> Row {
         numbers.share(count),
     ];
     cells.resize(COLUMNS_WITH_PATHS.len(), Cell::Unknown);
-    Row { cells, waiting: false, detail: None }
+    Row { cells, ..Row::default() }
 }
 
 /// How a guest arms its timer.
