@@ -1,10 +1,12 @@
 //! What a view may see: rows of cells under columns that have units, grouped by VM and vCPU, with the proof of their
 //! completeness. Nothing here knows of maps, of /proc or of terminals.
 
+mod history;
 mod proof;
 mod report;
 mod table;
 
+pub use history::{Fingerprint, History};
 pub use proof::{KvmStat, Proof, Verdict};
 pub use report::{Host, Place, Report, Running, Vcpu, Vm};
 pub use table::{Cell, Column, Durations, Role, Row, Unit, arrange};
