@@ -25,7 +25,7 @@ use crate::{
         source::{self, SourceChoice},
         tracer::{Settings, TracerError},
     },
-    drilldown::{derived, exits::report::Order, noun::Noun},
+    drilldown::{derived, noun::Noun, report::Order},
     error::{CHECK_FAILED, Failure, say},
     host::{Finder, PidNs, Scan, Scanner, Selectors, SysRoot, find::FindError},
     model::{Report, Verdict},
