@@ -2,7 +2,7 @@
 
 use super::{
     body, exits,
-    noun::Aids,
+    noun::{Aids, Noun},
     sample::{Sample, Scope},
 };
 use crate::{
@@ -19,6 +19,14 @@ pub struct Order {
     pub sort: String,
     /// Rows per table.
     pub top: Option<usize>,
+}
+
+impl Order {
+    /// All rows, by the drill-down's own column.
+    #[must_use]
+    pub fn of(noun: &Noun) -> Self {
+        Self { sort: noun.sort.to_owned(), top: None }
+    }
 }
 
 /// Puts what only the VMM knows into the rows of the VM in this process, as seen from here.

@@ -205,6 +205,12 @@ impl Session {
         self.aids = Some(aids);
     }
 
+    /// The drill-down.
+    #[must_use]
+    pub fn noun(&self) -> &'static Noun {
+        self.noun
+    }
+
     /// How exits are learned of.
     #[must_use]
     pub fn source(&self) -> Source {
