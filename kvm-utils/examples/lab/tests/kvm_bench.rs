@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::tracer_linux::boot_with;
+use super::tracer_linux::{console, pin_vcpus, start};
 use crate::program;
 use crate::registry::{Context, Test, Verdict};
 use crate::tracer::{Source, Tracer};
@@ -23,11 +23,22 @@ pub const TWO_CPUS: &[Test] = &[
     Test { name: "kvm-bench-clock-sources", needs_idle_kvm: false, timeout_s: 120, run: clock_sources },
 ];
 
+/// Where the guest's vCPUs run.
+enum Vcpus {
+    Anywhere,
+    /// On a CPU each.
+    Apart,
+}
+
 /// Boots the guest and runs kvm-bench in it, once for each line of words. Gives its reports.
-fn bench(context: &Context, lines: &[&str]) -> Result<Vec<Value>> {
+fn bench(context: &Context, vcpus: &Vcpus, lines: &[&str]) -> Result<Vec<Value>> {
     let lines: Vec<_> = lines.iter().map(|line| format!("{line} -o json").replace(' ', ",")).collect();
     let words = format!("work=bench bench={}", lines.join("+"));
-    let (_, console) = boot_with(context, context.l2_bench.as_ref(), "lab-bench", &["-cpu", "host"], &words)?;
+    let mut guest = start(context, context.l2_bench.as_ref(), "lab-bench", &["-cpu", "host"], &words)?;
+    if matches!(vcpus, Vcpus::Apart) {
+        pin_vcpus(&mut guest)?;
+    }
+    let console = console(guest)?;
     // In front of a report on the same line: how far it was, which a terminal shows.
     let report = |line: &str| serde_json::from_str(line.get(line.find('{')?..)?.trim()).ok();
     let reports: Vec<Value> = console.lines().filter_map(report).collect();
@@ -52,7 +63,7 @@ fn all_in_a_guest(context: &Context) -> Result<Verdict> {
     // The payload reads device memory in all labs: host_bench.rs.
     let words =
         "all null cpuid hypercall pio msr syscall clock timer fault jitter ipi tlb wake -t 100ms --rounds 3";
-    let reports = bench(context, &[words])?;
+    let reports = bench(context, &Vcpus::Apart, &[words])?;
     let results: Vec<_> = reports[0]["results"].as_array().into_iter().flatten().collect();
     ensure!(results.len() > 40, "{} results: {}", results.len(), reports[0]);
     for result in &results {
@@ -64,6 +75,19 @@ fn all_in_a_guest(context: &Context) -> Result<Verdict> {
             _ => false,
         };
         ensure!(is_told, "{result}");
+        if result["status"] != "ok" {
+            eprintln!(
+                "  {} {} {}: {} (n {}, all {}, rejected {}, evidence {})",
+                result["status"],
+                result["op"],
+                result["args"],
+                result["reason"],
+                result["n"],
+                result["all"]["n"],
+                result["rejected"],
+                result["evidence"]
+            );
+        }
     }
     // What needs no other vCPU, no device and no idle one is measured in any case.
     for op in ["null", "cpuid", "hypercall", "syscall", "clock:gettime", "msr:read", "fault:4k", "ipi:self"] {
@@ -135,7 +159,7 @@ fn ports_are_exits(context: &Context, source: Source) -> Result<()> {
     const SAMPLES: u64 = 211;
     let line = format!("pio --write --samples {SAMPLES} --rounds 1 --time 60s");
     let tracer = Tracer::start_noun(context, "io", source, &[])?;
-    let reports = bench(context, &[&line])?;
+    let reports = bench(context, &Vcpus::Anywhere, &[&line])?;
     let summary = tracer.stop_noun()?;
     let counted =
         |port: u16, dir: &str| summary.sum("count", &[("address_value", json!(port)), ("dir", json!(dir))]);
@@ -175,7 +199,7 @@ fn registers_are_exits(context: &Context, source: Source) -> Result<()> {
     let read = format!("msr --index 0x4b564d00 {amount}");
     let write = format!("msr --write --index tsc_adjust {amount}");
     let tracer = Tracer::start_noun(context, "msr", source, &[])?;
-    let reports = bench(context, &[&read, &write])?;
+    let reports = bench(context, &Vcpus::Anywhere, &[&read, &write])?;
     let summary = tracer.stop_noun()?;
     let counted = |index: &str, access: &str| {
         summary.sum("count", &[("index", json!(index)), ("access", json!(access))])
@@ -192,7 +216,7 @@ fn operations_are_exits(context: &Context, source: Source) -> Result<()> {
     let cpuid = format!("cpuid --leaf {UNKNOWN} {amount}");
     let hypercall = format!("hypercall --nr {UNKNOWN} {amount}");
     let tracers = ["cpuid", "hypercall"].map(|noun| Tracer::start_noun(context, noun, source, &[]));
-    let reports = bench(context, &[&cpuid, &hypercall])?;
+    let reports = bench(context, &Vcpus::Anywhere, &[&cpuid, &hypercall])?;
     let keys = [("cpuid", "leaf"), ("hypercall", "nr")];
     for ((tracer, report), (op, key)) in tracers.into_iter().zip(&reports).zip(keys) {
         let summary = tracer?.stop_noun()?;
