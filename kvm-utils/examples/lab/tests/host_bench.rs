@@ -69,8 +69,16 @@ pub fn ran<'a>(document: &'a Value, must: &[&str]) -> Result<Vec<&'a Value>> {
 
 fn attribute(context: &Context, source: Source) -> Result<()> {
     let document = attributed(context, source, 1, SAMPLES, "cpuid,hypercall,pio,mmio,timer:arm")?;
-    let must =
-        ["cpuid", "hypercall", "pio:kernel-in", "pio:user-in", "pio:user-out", "mmio:ioapic", "timer:arm"];
+    let must = [
+        "cpuid",
+        "hypercall",
+        "pio:kernel-in",
+        "pio:user-in",
+        "pio:notify",
+        "mmio:ioapic",
+        "mmio:notify",
+        "timer:arm",
+    ];
     for one in ran(&document, &must)? {
         exact(one).with_context(|| format!("{}", one["op"]))?;
         adds_up(one).with_context(|| format!("{}", one["op"]))?;
@@ -137,6 +145,7 @@ pub const WRITES: &[&str] = &["msr", "msr-write"];
 /// What one vCPU does to itself, in a lab without APICv and AVIC: each interrupt is a write that sends or times it, and one
 /// that ends it.
 fn attribute_interrupts(context: &Context, source: Source) -> Result<()> {
+    const SAMPLES: u64 = 307;
     let document = attributed(context, source, 1, SAMPLES, "ipi:self,eoi,hlt,timer:fire,jitter")?;
     // Where the timer has no deadline mode there is none to fire.
     for one in ran(&document, &["ipi:self", "eoi", "hlt", "jitter"])? {
