@@ -56,8 +56,19 @@ fn result<'a>(report: &'a Value, op: &str) -> Result<&'a Value> {
     results.find(|result| result["op"] == op).with_context(|| format!("no {op}: {report}"))
 }
 
-/// Everything that is usual is measured or says why not, in a guest with two vCPUs. The emulator's vCPUs lose time, so that
-/// an interrupt may find its target off its CPU: that is `suspect`, with what was counted.
+/// What cannot be measured in the guest, as its beginning, and a part of the reason that is given.
+const SKIPPED: [(&str, &str); 3] = [
+    // QEMU's emulator raises #GP in ring 3 of a guest of its guest, whatever is granted there.
+    ("pio:", "but the instruction is refused all the same"),
+    // Registers that the emulated processor lacks.
+    ("msr:read", "raises #GP"),
+    // A kernel with so little memory switches huge pages off.
+    ("fault:2m", "(enabled: always madvise [never])"),
+];
+
+/// Everything that is usual is measured, and beyond doubt, or skipped with the reason that is true here, in a guest with two
+/// vCPUs. The emulator's vCPUs lose time to whatever else its machine does, so that an interrupt may find its target off its
+/// CPU and not be sent: what is suspect is measured twice.
 fn all_in_a_guest(context: &Context) -> Result<Verdict> {
     // Without device memory: QEMU's emulator still shows an interrupt as under way that has long been delivered, and a KVM
     // that looks at that for SVM, as 7.2 does, gives up a guest whose access to a device comes then (KVM internal error 3).
@@ -67,35 +78,31 @@ fn all_in_a_guest(context: &Context) -> Result<Verdict> {
     let reports = bench(context, &Vcpus::Apart, &[words])?;
     let results: Vec<_> = reports[0]["results"].as_array().into_iter().flatten().collect();
     ensure!(results.len() > 40, "{} results: {}", results.len(), reports[0]);
+    let (mut ok, mut twice) = (0, 0);
     for result in &results {
-        let said = |key: &str| result[key].as_str().is_some_and(|text| text.len() > 5);
-        let is_told = match result["status"].as_str() {
-            Some("ok") => result["op"] == "jitter" || result["n"].as_u64() > Some(0),
-            Some("skipped") => said("reason") && said("hint"),
-            Some("suspect") => said("reason"),
+        let (op, status) = (result["op"].as_str().unwrap_or(""), result["status"].as_str().unwrap_or(""));
+        let reason = result["reason"].as_str().unwrap_or("");
+        let is_named = |(begin, why): &(&str, &str)| op.starts_with(begin) && reason.contains(why);
+        let is_told = match status {
+            "ok" => op == "jitter" || result["n"].as_u64() > Some(0),
+            "skipped" => {
+                SKIPPED.iter().any(is_named) && result["hint"].as_str().is_some_and(|hint| hint.len() > 5)
+            }
             _ => false,
         };
         ensure!(is_told, "{result}");
-        if result["status"] != "ok" {
-            eprintln!(
-                "  {} {} {}: {} (n {}, all {}, rejected {}, evidence {})",
-                result["status"],
-                result["op"],
-                result["args"],
-                result["reason"],
-                result["n"],
-                result["all"]["n"],
-                result["rejected"],
-                result["evidence"]
-            );
+        let first = result["notes"]["measured_twice"].as_str();
+        if let Some(first) = first {
+            eprintln!("  {op} {} measured twice: {first}", result["args"]);
         }
+        ok += u32::from(status == "ok");
+        twice += u32::from(first.is_some());
     }
     // What needs no other vCPU, no device and no idle one is measured in any case.
     for op in ["null", "cpuid", "hypercall", "syscall", "clock:gettime", "msr:read", "fault:4k", "ipi:self"] {
         ensure!(result(&reports[0], op)?["status"] == "ok", "{}", result(&reports[0], op)?);
     }
-    let ok = results.iter().filter(|result| result["status"] == "ok").count();
-    eprintln!("  {ok} of {} ok", results.len());
+    eprintln!("  {ok} of {} ok, {twice} of them measured twice", results.len());
     Ok(Verdict::Ok)
 }
 
