@@ -399,23 +399,39 @@ impl Session {
     ///
     /// If the kernel refuses to change a map.
     pub fn interval_counts(&mut self) -> Result<BTreeMap<Code, u64>, TracerError> {
-        let (mark, readings) = self.copy()?;
         let mut counts = BTreeMap::new();
-        for cell in self.collection.vcpus.values().flat_map(|vcpu| vcpu.cells.values()) {
-            *counts.entry(cell.code).or_default() += cell.interval.count;
+        for (code, count) in self.interval_counts_by_vcpu()?.into_values().flatten() {
+            *counts.entry(code).or_default() += count;
         }
-        self.next_interval(mark, &readings);
         Ok(counts)
     }
 
-    /// What is counted so far at fixed places for the vCPUs with this id, read as fast as can be: no interval ends.
-    pub fn counters_now(&mut self, vcpu_id: u32) -> Slice {
-        self.tracer.read(&mut self.snapshot);
-        let mut sum = Slice::default();
-        for head in self.snapshot.vcpus.iter().filter(|head| head.vcpu_id == vcpu_id) {
-            sum.add(&self.tracer.slice(head.slot));
+    /// The same for each vCPU id.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn interval_counts_by_vcpu(&mut self) -> Result<BTreeMap<u32, BTreeMap<Code, u64>>, TracerError> {
+        let (mark, readings) = self.copy()?;
+        let mut all: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for vcpu in self.collection.vcpus.values() {
+            let counts = all.entry(vcpu.head.vcpu_id).or_default();
+            for cell in vcpu.cells.values() {
+                *counts.entry(cell.code).or_default() += cell.interval.count;
+            }
         }
-        sum
+        self.next_interval(mark, &readings);
+        Ok(all)
+    }
+
+    /// What is counted so far at fixed places for each vCPU id, read as fast as can be: no interval ends.
+    pub fn counters_now(&mut self) -> BTreeMap<u32, Slice> {
+        self.tracer.read(&mut self.snapshot);
+        let mut all: BTreeMap<_, Slice> = BTreeMap::new();
+        for head in &self.snapshot.vcpus {
+            all.entry(head.vcpu_id).or_default().add(&self.tracer.slice(head.slot));
+        }
+        all
     }
 
     /// Begins the next interval at `mark`, which `readings` of KVM's statistic belong to.

@@ -29,6 +29,7 @@ mod drilldown_rip;
 mod drilldown_time;
 mod guest;
 mod host_bench;
+mod host_bench_targets;
 mod kvm_bench;
 mod placement;
 mod recording;
@@ -72,6 +73,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         groups.push(placement::TWO_CPUS);
         groups.extend([kvm_bench::TWO_CPUS, host_bench::TWO_CPUS]);
         tracer.push((tracer_migration::RAW, tracer_migration::CLASSIC));
+        tracer.push((host_bench_targets::RAW, host_bench_targets::CLASSIC));
     }
     if drilldown_irq::has_devices() {
         tracer.push((drilldown_irq::DEVICES_RAW, drilldown_irq::DEVICES_CLASSIC));
