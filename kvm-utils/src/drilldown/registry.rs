@@ -35,6 +35,7 @@ pub static SHARED_MAPS: &[&str] = &[
     "CROWDS",
     "NUMBERS",
     "CLOCK",
+    "EVENTS",
 ];
 
 #[cfg(test)]

@@ -1,0 +1,3 @@
+//! What a run is kept in.
+
+pub mod events;
