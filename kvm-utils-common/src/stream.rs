@@ -50,7 +50,13 @@ mod tests {
 
     #[test]
     fn an_event_is_read_as_it_lies_in_memory() {
-        let event = ExitEvent { began_ns: 0x0102_0304_0506_0708, took_ns: u64::MAX - 1, code: 2 << 32, slot: 7, isa: 0x8000_0002 };
+        let event = ExitEvent {
+            began_ns: 0x0102_0304_0506_0708,
+            took_ns: u64::MAX - 1,
+            code: 2 << 32,
+            slot: 7,
+            isa: 0x8000_0002,
+        };
         // SAFETY: five integers without padding between them.
         let bytes: [u8; EVENT_BYTES] = unsafe { core::mem::transmute(event) };
         assert_eq!(ExitEvent::from_bytes(&bytes), event);

@@ -18,6 +18,7 @@ pub mod selftest;
 mod silence;
 pub mod time;
 mod trace;
+pub mod watch;
 
 use std::process::ExitCode;
 

@@ -41,8 +41,8 @@ pub struct EventReason {
 /// A VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventVm {
-    /// Names it for ever within a run: its first vCPU.
-    pub id: VcpuId,
+    /// Number that no other VM of the run has.
+    pub serial: u64,
     /// Process id as this tool sees it; of the initial pid namespace where it is not visible from here.
     pub pid: u32,
     /// Name given to the VM, else the process's.

@@ -6,7 +6,7 @@
 //! 1. the version, a byte;
 //! 2. when the batch began and ended (a difference), monotonic ns, and ended on the wall clock, ns since 1970;
 //! 3. reasons, after their number: isa, code;
-//! 4. VMs, after their number: slot and time of the first vCPU, pid, name after its length;
+//! 4. VMs, after their number: serial number, pid, name after its length;
 //! 5. vCPUs, after their number: slot, time, index of the VM, id plus 1 or 0, thread, exits lost, and the number of events with
 //!    three columns for them: all indices of reasons, all times in the guest before the exit, all durations.
 //!
@@ -51,7 +51,7 @@ pub fn encode(batch: &EventBatch) -> Vec<u8> {
     }
     out.length(batch.vms.len());
     for vm in &batch.vms {
-        out.id(vm.id);
+        out.number(vm.serial);
         out.number(u64::from(vm.pid));
         out.length(vm.name.len());
         out.0.extend_from_slice(vm.name.as_bytes());
@@ -98,9 +98,9 @@ pub fn decode(bytes: &[u8]) -> Result<EventBatch, EventsError> {
         let code = Code { isa: input.small()?, code: input.number()? };
         batch.reasons.push(code.event_reason());
     }
-    for _ in 0..input.length(4)? {
-        let (id, pid) = (input.id()?, input.small()?);
-        batch.vms.push(EventVm { id, pid, name: input.text()? });
+    for _ in 0..input.length(3)? {
+        let (serial, pid) = (input.number()?, input.small()?);
+        batch.vms.push(EventVm { serial, pid, name: input.text()? });
     }
     for _ in 0..input.length(7)? {
         let vcpu = input.vcpu(&batch)?;
@@ -241,7 +241,7 @@ mod tests {
     /// Any batch at all, also one that no kernel would make.
     fn batch() -> impl Strategy<Value = EventBatch> {
         let reasons = vec((any::<u32>(), any::<u64>()), 1..5);
-        let vms = vec((id(), any::<u32>(), ".{0,12}"), 1..4);
+        let vms = vec((any::<u64>(), any::<u32>(), ".{0,12}"), 1..4);
         (any::<(u64, u64, i64)>(), reasons, vms).prop_flat_map(
             |((began_ns, ended_ns, wall), reasons, vms)| {
                 let last = reasons.len() as u32;
@@ -258,8 +258,8 @@ mod tests {
                     });
                 vec(vcpu, 0..4).prop_map(move |vcpus| {
                     let code = |(isa, code): &(u32, u64)| Code { isa: *isa, code: *code }.event_reason();
-                    let vm = |(id, pid, name): &(VcpuId, u32, String)| EventVm {
-                        id: *id,
+                    let vm = |(serial, pid, name): &(u64, u32, String)| EventVm {
+                        serial: *serial,
                         pid: *pid,
                         name: name.clone(),
                     };
@@ -309,7 +309,7 @@ mod tests {
     fn an_exit_takes_a_few_bytes() {
         let mut batch = EventBatch::new(1_000_000_000_000, 1_001_000_000_000, SystemTime::UNIX_EPOCH);
         batch.reasons = [0x78, 0x72].map(|code| Code { isa: 2, code }.event_reason()).to_vec();
-        batch.vms = vec![EventVm { id: VcpuId::default(), pid: 4711, name: "web-1".to_owned() }];
+        batch.vms = vec![EventVm { serial: 0, pid: 4711, name: "web-1".to_owned() }];
         let (mut at, mut events) = (batch.began_ns, Vec::new());
         for i in 0..10_000 {
             at += 700 + i * 7919 % 9000;

@@ -83,7 +83,7 @@ struct Builder {
     all: EventBatch,
     /// By record: since when, and the index of the vCPU that has it, or had it when it was looked up last.
     slots: Vec<Option<(u64, usize)>>,
-    vms: HashMap<VcpuKey, usize>,
+    vms: HashMap<u64, usize>,
     /// In the order of the batch's reasons. There are few: looking through all of them is fastest.
     codes: Vec<Code>,
 }
@@ -110,7 +110,7 @@ impl Builder {
         }
         let head = &collection.vcpus.get(&key)?.head;
         let vm = groups.vms.iter().find(|vm| vm.vcpus.iter().any(|(member, _)| *member == key))?;
-        let vm = self.vm(vm)?;
+        let vm = self.vm(vm);
         self.all.vcpus.push(EventVcpu {
             id: id(key),
             vm,
@@ -127,13 +127,12 @@ impl Builder {
         Some(index)
     }
 
-    fn vm(&mut self, vm: &VmGroup) -> Option<usize> {
-        let (first, _) = *vm.vcpus.first()?;
-        Some(*self.vms.entry(first).or_insert_with(|| {
+    fn vm(&mut self, vm: &VmGroup) -> usize {
+        *self.vms.entry(vm.serial).or_insert_with(|| {
             let name = vm.identity.name.clone();
-            self.all.vms.push(EventVm { id: id(first), pid: vm.shown_pid(), name });
+            self.all.vms.push(EventVm { serial: vm.serial, pid: vm.shown_pid(), name });
             self.all.vms.len() - 1
-        }))
+        })
     }
 
     fn push(&mut self, vcpu: usize, told: &ToldExit) {
