@@ -14,9 +14,13 @@ pub fn tell(record: &mut VcpuRecord, code: u64, took_ns: u64) {
     // Read again: who keeps it at hand until here pays for that where nothing is told.
     // SAFETY: a whole aligned word of the record.
     let began_ns = unsafe { (&raw const record.pending_since).read_volatile() };
-    let event = ExitEvent { began_ns, took_ns, code, slot: record.slot, isa: record.isa };
-    if EVENTS.output::<ExitEvent>(&event, u64::from(BPF_RB_NO_WAKEUP)).is_err() {
+    // Two calls of the kernel, and yet fewer instructions than the one that copies.
+    match EVENTS.reserve::<ExitEvent>(0) {
+        Some(mut entry) => {
+            entry.write(ExitEvent { began_ns, took_ns, code, slot: record.slot, isa: record.isa });
+            entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+        }
         // Written by the CPU that runs the vCPU only, as all of the record.
-        record.events_lost += 1;
+        None => record.events_lost += 1,
     }
 }
