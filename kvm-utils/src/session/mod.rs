@@ -55,12 +55,18 @@ pub struct Select {
     pub pids: Vec<u32>,
     /// Names, or what else a VM answers to, or patterns; empty = any.
     pub names: Vec<String>,
+    /// Only VMs of processes that this one started, directly or not.
+    pub below: Option<u32>,
 }
 
 impl Select {
     /// Whether this VM in this process is wanted.
     #[must_use]
     pub fn wants(&self, pid: u32, vm: &Identity) -> bool {
+        let ours = |ancestor| host::process::Stat::descends(&host::ProcRoot::default(), pid, ancestor);
+        if self.below.is_some_and(|ancestor| ours(ancestor) == Some(false)) {
+            return false;
+        }
         self.names.is_empty()
             || self.pids.contains(&pid)
             || self.names.iter().any(|name| vm.answer(name).is_some() || vm.fits(name))
@@ -137,8 +143,10 @@ impl Session {
     ) -> Result<Self, TracerError> {
         let root = host::SysRoot::default();
         let proc = root.proc();
-        let filtered =
-            !settings.tgids.is_empty() || !settings.vcpu_ids.is_empty() || !select.names.is_empty();
+        let filtered = !settings.tgids.is_empty()
+            || !settings.vcpu_ids.is_empty()
+            || !select.names.is_empty()
+            || select.below.is_some();
         let info = host::HostInfo::gather(&root);
         let tsc_offsets = (settings.source == Source::Tracepoint && noun.counters > 0)
             .then(|| (host::KvmStat::new(&root, settings.pid_namespace.is_none()), 0));
@@ -426,6 +434,19 @@ impl Session {
         Ok(sample)
     }
 
+    /// Ends the interval and returns what was counted in it, and in the whole run up to the same moment.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn last_samples(&mut self) -> Result<(Sample, Sample), TracerError> {
+        let (mark, readings) = self.copy()?;
+        self.meet();
+        let samples = (self.sample(Scope::Interval, &mark), self.sample(Scope::Run, &mark));
+        self.next_interval(mark, &readings);
+        Ok(samples)
+    }
+
     /// Ends the interval and returns only its exits by reason.
     ///
     /// # Errors
@@ -496,6 +517,11 @@ impl Session {
     /// it listens itself.
     pub fn ask_for_devices(&mut self, given: Option<PathBuf>) {
         self.devices = Some(Devices::new(given));
+    }
+
+    /// What devices are called, by process, as far as it is known.
+    pub fn device_maps(&self) -> impl Iterator<Item = (u32, &host::qmp::DeviceMap)> {
+        self.devices.iter().flat_map(Devices::maps)
     }
 
     /// Asks for the devices of VMs that are new.
