@@ -321,6 +321,7 @@ pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Setting
         tgids: Vec::new(),
         vcpu_ids: Vec::new(),
         pid_namespace: (!own.is_initial()).then_some((own.dev, own.ino)),
+        events_ring: None,
     })
 }
 

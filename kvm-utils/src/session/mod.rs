@@ -3,6 +3,7 @@
 mod cost;
 mod crowds;
 mod devices;
+mod events;
 mod witness;
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
 use cost::Cost;
 use crowds::Crowds;
 use devices::Devices;
+use events::Stream;
 use kvm_utils_common::{
     config::{Trouble, mode},
     vcpu::STATE_DEAD,
@@ -43,7 +45,7 @@ use crate::{
         tally::Tally,
     },
     host::{self, Identity},
-    model::{KvmStat, Report, Row},
+    model::{EventBatch, KvmStat, Report, Row},
 };
 
 /// Which VMs a run is about, beyond what the programs filter themselves.
@@ -123,6 +125,8 @@ pub struct Session {
     cost: Cost,
     /// KVM's debugfs, where programs cannot read a vCPU's TSC offset, and when it was last asked for all.
     tsc_offsets: Option<(host::KvmStat, u64)>,
+    /// Exits one by one, if that is asked for.
+    stream: Option<Stream>,
 }
 
 impl Session {
@@ -188,7 +192,9 @@ impl Session {
             unlisted: 0,
             cost: Cost::new(),
             tsc_offsets,
+            stream: None,
         };
+        session.stream = settings.events_ring.map(|_| Stream::new(session.began_ns));
         session.begin_together()?;
         Ok(session)
     }
@@ -234,6 +240,8 @@ impl Session {
     ///
     /// If the kernel refuses to change a map.
     pub fn housekeep(&mut self) -> Result<(), TracerError> {
+        // While it is known who has which record.
+        self.gather_events()?;
         for slot in std::mem::take(&mut self.dropped) {
             self.tracer.recycle(slot)?;
             self.collection.discard(slot);
@@ -322,6 +330,9 @@ impl Session {
                 gone.push((head.slot, head.since, self.snapshot.time_ns));
             }
         }
+        if !gone.is_empty() {
+            self.gather_events()?;
+        }
         for (slot, since, until) in gone {
             if !told {
                 // Its last numbers may have come after the last copy.
@@ -329,11 +340,56 @@ impl Session {
                 self.snapshot.vcpus.retain(|head| head.slot == slot);
                 self.absorb(false)?;
             }
+            if let Some(stream) = &mut self.stream {
+                // As its numbers, its losses are final.
+                let lost = self.tracer.events_lost(slot);
+                stream.lose((slot, since), lost, &self.collection, &self.groups);
+                stream.forget((slot, since));
+            }
             self.groups.ended((slot, since), until);
             self.collection.release(slot);
             self.tracer.recycle(slot)?;
         }
         Ok(())
+    }
+
+    /// Reads the exits that were told since the last time. To be called before a record gets another vCPU.
+    fn gather_events(&mut self) -> Result<(), TracerError> {
+        if let Some(stream) = &mut self.stream {
+            stream.drain(&mut self.tracer)?;
+            stream.sort(&self.collection, &self.groups, &self.dropped);
+        }
+        Ok(())
+    }
+
+    /// The exits that ended since the last call, one by one, if that was asked for ([`Settings::events_ring`]). What
+    /// [`Session::housekeep`] comes upon is kept until then.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn take_events(&mut self) -> Result<Option<EventBatch>, TracerError> {
+        if self.stream.is_none() {
+            return Ok(None);
+        }
+        // First what was told, then who there is: so nobody is unknown.
+        self.gather_events()?;
+        self.tracer.read(&mut self.snapshot);
+        self.admit()?;
+        let Some(stream) = &mut self.stream else { return Ok(None) };
+        stream.sort(&self.collection, &self.groups, &self.dropped);
+        for head in &self.snapshot.vcpus {
+            let lost = self.tracer.events_lost(head.slot);
+            stream.lose((head.slot, head.since), lost, &self.collection, &self.groups);
+        }
+        Ok(Some(stream.take(self.snapshot.time_ns)))
+    }
+
+    /// How long until the next call of [`Session::take_events`] at the latest, for as little as possible to be lost; `None`
+    /// if it need not be called.
+    #[must_use]
+    pub fn events_pace(&self) -> Option<Duration> {
+        self.tracer.events_pace()
     }
 
     /// Whether the thread that runs a vCPU still exists, for kernels that do not tell of a vCPU's end.

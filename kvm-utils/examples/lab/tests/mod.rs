@@ -27,6 +27,7 @@ mod drilldown_irq;
 mod drilldown_msr;
 mod drilldown_rip;
 mod drilldown_time;
+mod exit_events;
 mod guest;
 mod host_bench;
 mod host_bench_targets;
@@ -65,6 +66,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_halt::RAW, drilldown_halt::CLASSIC),
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),
         (recording::RAW, recording::CLASSIC),
+        (exit_events::RAW, exit_events::CLASSIC),
         (host_bench::RAW, host_bench::CLASSIC),
         (kvm_bench::RAW, kvm_bench::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
