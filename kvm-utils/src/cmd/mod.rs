@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod caps;
+pub mod compare;
 pub mod cpuid;
 mod derived;
 pub mod exits;
@@ -58,6 +59,7 @@ enum Command {
     Halt(halt::Args),
     Irq(irq::Args),
     Bench(bench::Args),
+    Compare(compare::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -81,6 +83,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Halt(args) => halt::run(args),
         Command::Irq(args) => irq::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }
