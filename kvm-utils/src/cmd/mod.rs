@@ -19,6 +19,7 @@ pub mod selftest;
 mod silence;
 pub mod time;
 mod trace;
+pub mod watch;
 
 use std::process::ExitCode;
 

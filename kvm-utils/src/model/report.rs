@@ -51,7 +51,7 @@ pub struct Report {
 }
 
 /// One VM.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vm {
     /// Process id as this tool sees it; of the initial pid namespace where it is not visible from here.
     pub pid: u32,
