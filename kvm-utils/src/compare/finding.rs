@@ -78,6 +78,9 @@ pub enum Because {
     /// Most blocks have too few of them for the figure.
     #[error("too few such events in most intervals to tell how long they take: record for longer")]
     FewTimed,
+    /// A limit asks for it, but it is no figure of one thing.
+    #[error("how long different events take changes with their mix: the rows tell")]
+    Mix,
     /// There is nothing to hold it against.
     #[error("one side has none, or too few, to tell")]
     OneSided,

@@ -86,7 +86,7 @@ pub fn breaches(findings: &[Finding], question: &Question) -> (Vec<Breach>, Vec<
                     exceeds(rule, "max_p99", units::duration(most));
                 }
             }
-            Some(Measure::Time(..)) | None => {}
+            Some(Measure::Busy | Measure::Time(..)) | None => {}
         }
     }
     (breaches, unused(findings, &sums, question))

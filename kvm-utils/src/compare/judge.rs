@@ -1,6 +1,6 @@
 //! Judges every figure of every row, and holds the rate of false alarms over all of them together.
 
-use kvm_bench::compare::statistics::{self, Comparison as Compared, Floor, SIGNIFICANT};
+use kvm_bench::compare::statistics::{self as shared, Floor, SIGNIFICANT, Size};
 
 use super::{
     Per, Question, RUNS,
@@ -11,7 +11,7 @@ use super::{
         family::{self, Figures},
         serial::{self, Answer, Difference},
     },
-    table::{Counted, Span, Subject, Table},
+    table::{Counted, Span, Subject, Table, What},
     tally::Tally,
 };
 
@@ -53,10 +53,10 @@ struct Candidate {
     figures: [Vec<Vec<f64>>; 2],
     /// The same as numbers whose differences are ratios.
     logs: [Vec<Vec<f64>>; 2],
-    compared: Option<Compared>,
+    size: Option<Size>,
     answer: Option<Answer>,
-    /// Probability by itself; none where it is not to be judged.
-    p: Option<f64>,
+    /// There is enough to judge it by.
+    is_judged: bool,
 }
 
 /// Judges all of them.
@@ -82,10 +82,16 @@ pub fn judge(tables: &[Table], question: &Question, method: Method) -> Vec<Findi
 fn measures(table: &Table, subject: &Subject, question: &Question) -> Vec<Measure> {
     let mut measures = vec![Measure::Rate];
     let has = |is_it: &dyn Fn(&Tally) -> bool| subject.files.iter().flatten().any(|one| is_it(&one.whole));
+    let is_sum = !matches!(subject.what, What::Row { .. });
     if !subject.waiting && has(&|tally| tally.timed > 0) {
-        measures.push(Measure::Mean);
-        if has(&|tally| !tally.buckets.is_empty()) {
-            measures.push(Measure::P99);
+        let durations = [
+            (Measure::Busy, is_sum),
+            (Measure::Mean, !is_sum || question.limits.rules.iter().any(|rule| rule.max_mean_ns.is_some())),
+            (Measure::P99, !is_sum || question.limits.rules.iter().any(|rule| rule.max_p99_ns.is_some())),
+        ];
+        measures.extend(durations.into_iter().filter(|(_, is_told)| *is_told).map(|(measure, _)| measure));
+        if !has(&|tally| !tally.buckets.is_empty()) {
+            measures.retain(|measure| *measure != Measure::P99);
         }
     }
     for (index, column) in table.times.iter().enumerate() {
@@ -152,7 +158,7 @@ fn candidate(
     let events = [wholes[0].count, wholes[1].count];
     let sum = events[0].saturating_add(events[1]);
     if measure == Measure::Rate && sum == 0
-        || matches!(measure, Measure::Mean | Measure::P99) && sum < LEAST_EVENTS
+        || matches!(measure, Measure::Mean | Measure::P99 | Measure::Busy) && sum < LEAST_EVENTS
     {
         return None;
     }
@@ -175,7 +181,7 @@ fn candidate(
         unit: match measure {
             Measure::Rate => FigureUnit::Events,
             Measure::Mean | Measure::P99 => FigureUnit::Nanoseconds,
-            Measure::Time(..) => FigureUnit::NanosecondsPer,
+            Measure::Busy | Measure::Time(..) => FigureUnit::NanosecondsPer,
         },
         verdict: Verdict::Inconclusive,
         because: None,
@@ -198,9 +204,9 @@ fn candidate(
         of_files,
         figures,
         logs,
-        compared: None,
+        size: None,
         answer: None,
-        p: None,
+        is_judged: false,
     })
 }
 
@@ -229,7 +235,7 @@ fn of_blocks(
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    (!values.is_empty()).then(|| statistics::median(&values))
+    (!values.is_empty()).then(|| shared::median(&values))
 }
 
 impl Candidate {
@@ -249,29 +255,32 @@ impl Candidate {
                 &question.floors,
             ),
         };
-        let compared = statistics::compare(&base, &new, floor);
-        self.finding.floor = Some(compared.floor).filter(|floor| floor.is_finite());
-        let is_enough = self.measure != Measure::Rate || self.events() >= LEAST_EVENTS;
+        let size = shared::size(&base, &new, floor);
+        self.finding.floor = Some(size.floor).filter(|floor| floor.is_finite());
         match method {
             Method::Files => {
-                self.finding.interval = compared.interval.map(|interval| [interval.low, interval.high]);
-                if is_enough && base.len() >= RUNS && new.len() >= RUNS {
-                    self.p = compared.p;
-                }
+                self.finding.interval = size.interval.map(|interval| [interval.low, interval.high]);
+                self.is_judged = base.len() >= RUNS && new.len() >= RUNS;
             }
             Method::Blocks if base.len() >= LEAST_BLOCKS && new.len() >= LEAST_BLOCKS => {
                 self.answer = serial::compare(&self.logs[0], &self.logs[1]);
                 if let Some(Answer::Difference(difference)) = &self.answer {
                     self.finding.worth = Some(difference.worth);
                     self.finding.interval = Some(difference.interval(0.95).map(f64::exp));
-                    if is_enough {
-                        self.p = Some(difference.p());
-                    }
+                    self.is_judged = true;
                 }
             }
             Method::Blocks => {}
         }
-        self.compared = Some(compared);
+        self.is_judged &= self.measure != Measure::Rate || self.events() >= LEAST_EVENTS;
+        self.is_judged &= !self.is_of_a_mix();
+        self.size = Some(size);
+    }
+
+    /// How long events of several kinds take changes with their mix, though none of them takes longer.
+    fn is_of_a_mix(&self) -> bool {
+        let is_duration = matches!(self.measure, Measure::Mean | Measure::P99);
+        is_duration && !matches!(self.finding.what, What::Row { .. })
     }
 
     fn events(&self) -> u64 {
@@ -294,10 +303,13 @@ impl Candidate {
     fn verdict(&self, question: &Question, method: Method) -> (Verdict, Option<Because>) {
         let unclear = |because| (Verdict::Inconclusive, Some(because));
         let [base, new] = self.finding.figures;
+        if self.is_of_a_mix() {
+            return unclear(Because::Mix);
+        }
         if self.finding.base.is_none() || self.finding.new.is_none() {
             return unclear(Because::OneSided);
         }
-        let Some(compared) = &self.compared else { return unclear(self.too_few(method)) };
+        let Some(size) = &self.size else { return unclear(self.too_few(method)) };
         if self.measure == Measure::Rate && self.events() < LEAST_EVENTS {
             return unclear(Because::FewEvents);
         }
@@ -308,36 +320,49 @@ impl Candidate {
         if base < least || new < least {
             return unclear(self.too_few(method));
         }
-        let difference = match (&self.answer, method) {
-            (Some(Answer::Correlated(worth)), _) => {
-                return unclear(Because::Correlated(worth[0].min(worth[1]).floor().max(0.0) as u32));
-            }
-            (Some(Answer::Difference(difference)), _) => Some(difference),
-            (None, _) => None,
-        };
-        let is_rare = self.finding.p.is_some_and(|p| p < SIGNIFICANT);
+        if let Some(Answer::Correlated(worth)) = &self.answer {
+            return unclear(Because::Correlated(worth[0].min(worth[1]).floor().max(0.0) as u32));
+        }
         let relative = self.relative_floor(question);
-        match compared.verdict {
-            statistics::Verdict::Higher | statistics::Verdict::Lower if is_rare => {
-                self.changed(compared, relative, method)
+        let is_rare = self.finding.p.is_some_and(|p| p < SIGNIFICANT);
+        if size.is_large() && is_rare {
+            return self.changed(size.ratio > 1.0, relative, method);
+        }
+        if self.is_counting(relative) {
+            return unclear(Because::FewEvents);
+        }
+        if size.is_large() {
+            let is_rare_alone = self.p_alone().is_some_and(|p| p < SIGNIFICANT);
+            return unclear(if is_rare_alone { Because::Chance } else { Because::Noise });
+        }
+        let is_same = match &self.answer {
+            Some(Answer::Difference(difference)) => is_within(difference, size.floor),
+            _ => size.is_same(),
+        };
+        if is_same { (Verdict::Same, None) } else { unclear(Because::Noise) }
+    }
+
+    /// Probability of a difference as clear as this one, were it the only one that is looked for.
+    fn p_alone(&self) -> Option<f64> {
+        match &self.answer {
+            Some(Answer::Difference(difference)) => Some(difference.p()),
+            Some(Answer::Correlated(_)) => None,
+            None => {
+                let base = self.logs[0].len();
+                family::by_rearranging(&[self.by_file(0.0)], base).first().copied()
             }
-            statistics::Verdict::Higher | statistics::Verdict::Lower => {
-                let alone = self.p.is_some_and(|p| p < SIGNIFICANT);
-                unclear(if alone { Because::Chance } else { Because::Noise })
-            }
-            statistics::Verdict::Same if self.is_counting(relative) => unclear(Because::FewEvents),
-            statistics::Verdict::Same if difference.is_none_or(|one| is_within(one, compared.floor)) => {
-                (Verdict::Same, None)
-            }
-            _ if self.is_counting(relative) => unclear(Because::FewEvents),
-            _ => unclear(Because::Noise),
         }
     }
 
+    /// One figure per file, to be dealt out to the sides anew.
+    fn by_file(&self, least_error: f64) -> Figures {
+        let of_runs = self.logs.iter().flatten().map(|file| file.first().copied()).collect();
+        Figures { of_runs, least_error }
+    }
+
     /// A change that was shown, unless the recordings as wholes say otherwise.
-    fn changed(&self, compared: &Compared, relative: f64, method: Method) -> (Verdict, Option<Because>) {
+    fn changed(&self, is_higher: bool, relative: f64, method: Method) -> (Verdict, Option<Because>) {
         let unclear = |because| (Verdict::Inconclusive, Some(because));
-        let is_higher = compared.verdict == statistics::Verdict::Higher;
         let Some(change) = self.finding.change() else { return unclear(Because::Noise) };
         let size = if change >= 0.0 { change } else { 1.0 / (1.0 + change) - 1.0 };
         if (change > 0.0) != is_higher || size <= relative {
@@ -360,7 +385,7 @@ impl Candidate {
     fn is_counting(&self, relative: f64) -> bool {
         let (Some(base), Some(new)) = (self.finding.base, self.finding.new) else { return false };
         let apart = (base - new).abs();
-        let floor = self.compared.as_ref().map_or(f64::INFINITY, |compared| compared.floor);
+        let floor = self.size.as_ref().map_or(f64::INFINITY, |size| size.floor);
         let least = base.min(new);
         self.measure == Measure::Rate && apart > relative * least && (least == 0.0 || apart <= floor * least)
     }
@@ -392,37 +417,27 @@ impl Candidate {
 /// Whether changes below the floor are all that a difference allows: two one-sided tests of 5 % (D. J. Schuirmann 1987).
 fn is_within(difference: &Difference, floor: f64) -> bool {
     let most = (1.0 + floor).ln() + 1e-9;
-    let [low, high] = difference.interval(statistics::CONFIDENT);
+    let [low, high] = difference.interval(shared::CONFIDENT);
     low >= -most && high <= most
 }
 
-/// Makes of the probabilities of single comparisons those of a false alarm anywhere among them.
+/// Finds the probabilities of a false alarm anywhere among all comparisons.
 fn correct(candidates: &mut [Candidate], question: &Question, method: Method) {
-    match method {
+    let judged: Vec<usize> = (0..candidates.len()).filter(|index| candidates[*index].is_judged).collect();
+    let judged_ones = || judged.iter().map(|index| &candidates[*index]);
+    let corrected = match method {
         Method::Blocks => {
-            let alone: Vec<f64> = candidates.iter().map(|one| one.p.unwrap_or(f64::NAN)).collect();
-            for (candidate, p) in candidates.iter_mut().zip(family::holm(&alone)) {
-                candidate.finding.p = Some(p).filter(|p| !p.is_nan());
-            }
+            let alone: Vec<f64> = judged_ones().map(|one| one.p_alone().unwrap_or(1.0)).collect();
+            family::holm(&alone)
         }
         Method::Files => {
+            let error = |one: &Candidate| LEAST_ERROR * one.relative_floor(question);
+            let table: Vec<Figures> = judged_ones().map(|one| one.by_file(error(one))).collect();
             let base = candidates.first().map_or(0, |one| one.logs[0].len());
-            let judged: Vec<usize> =
-                (0..candidates.len()).filter(|index| candidates[*index].p.is_some()).collect();
-            let table: Vec<Figures> = judged
-                .iter()
-                .map(|index| {
-                    let one = &candidates[*index];
-                    let of = |side: usize| one.logs[side].iter().map(|file| file.first().copied());
-                    Figures {
-                        of_runs: of(0).chain(of(1)).collect(),
-                        least_error: LEAST_ERROR * one.relative_floor(question),
-                    }
-                })
-                .collect();
-            for (index, p) in judged.into_iter().zip(family::by_rearranging(&table, base)) {
-                candidates[index].finding.p = Some(p);
-            }
+            family::by_rearranging(&table, base)
         }
+    };
+    for (index, p) in judged.into_iter().zip(corrected) {
+        candidates[index].finding.p = Some(p);
     }
 }

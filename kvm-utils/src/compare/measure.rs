@@ -12,6 +12,9 @@ pub enum Measure {
     Mean,
     /// 99 % of the durations are not longer.
     P99,
+    /// Time spent in such events, per second or per unit of work: of what has events of several kinds, whose mean would change
+    /// with their mix.
+    Busy,
     /// Time spent in one way, per second or per unit of work: the how manieth of the table's times, and its column.
     Time(usize, &'static Column),
 }
@@ -25,7 +28,7 @@ pub enum Kind {
     Mean,
     /// How long at most, but for 1 %
     P99,
-    /// What the time of vCPUs goes to (of `time` and `halt`)
+    /// How much of the vCPUs' time that takes, of classes and of all; in `time` and `halt`, where it goes
     Time,
 }
 
@@ -72,7 +75,7 @@ impl Measure {
             Self::Rate => Kind::Rate,
             Self::Mean => Kind::Mean,
             Self::P99 => Kind::P99,
-            Self::Time(..) => Kind::Time,
+            Self::Busy | Self::Time(..) => Kind::Time,
         }
     }
 
@@ -83,6 +86,7 @@ impl Measure {
             Self::Rate => "rate",
             Self::Mean => "mean_ns",
             Self::P99 => "p99_ns",
+            Self::Busy => "total_ns",
             Self::Time(_, column) => column.id,
         }
     }
@@ -95,6 +99,7 @@ impl Measure {
             Self::Rate => per(tally.count),
             Self::Mean => tally.mean_ns(),
             Self::P99 => tally.p99_ns(),
+            Self::Busy => per(tally.total_ns),
             Self::Time(index, _) => per(tally.times.get(index).copied().unwrap_or(0)),
         };
         figure.filter(|figure| figure.is_finite())
@@ -107,7 +112,7 @@ impl Measure {
         let log = match self {
             Self::Rate => (figure + 0.5 / exposure).ln(),
             Self::Mean | Self::P99 => figure.ln(),
-            Self::Time(..) => (figure + least_time(exposure, seconds) / 10.0).ln(),
+            Self::Busy | Self::Time(..) => (figure + least_time(exposure, seconds) / 10.0).ln(),
         };
         log.is_finite().then_some(log)
     }
@@ -117,7 +122,7 @@ impl Measure {
     pub const fn relative_floor(self, floors: &Floors) -> f64 {
         match self {
             Self::Rate => floors.rate,
-            Self::Mean | Self::Time(..) => floors.mean,
+            Self::Mean | Self::Busy | Self::Time(..) => floors.mean,
             Self::P99 => floors.p99,
         }
     }
@@ -138,7 +143,9 @@ impl Measure {
             }
             Self::Mean => 1.0,
             Self::P99 => sides.iter().filter_map(|side| side.p99_step_ns()).fold(1.0, f64::max),
-            Self::Time(..) => least_time(exposures[0], seconds[0]).max(least_time(exposures[1], seconds[1])),
+            Self::Busy | Self::Time(..) => {
+                least_time(exposures[0], seconds[0]).max(least_time(exposures[1], seconds[1]))
+            }
         };
         if floor.is_finite() { floor } else { 0.0 }
     }

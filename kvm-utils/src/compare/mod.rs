@@ -242,13 +242,15 @@ fn sort(findings: &mut [Finding]) {
     };
     let kind = |finding: &Finding| match finding.measure {
         Some(Measure::Rate) => 0,
-        Some(Measure::Time(..)) => 1,
+        Some(Measure::Busy | Measure::Time(..)) => 1,
         Some(Measure::Mean) => 2,
         Some(Measure::P99) | None => 3,
     };
     let size = |finding: &Finding| match (finding.measure, finding.base, finding.new) {
         // Of events, so many more or fewer.
-        (Some(Measure::Rate | Measure::Time(..)), Some(base), Some(new)) => (new - base).abs(),
+        (Some(Measure::Rate | Measure::Busy | Measure::Time(..)), Some(base), Some(new)) => {
+            (new - base).abs()
+        }
         (_, Some(base), Some(new)) if base > 0.0 && new > 0.0 => (new / base).ln().abs(),
         _ => 0.0,
     };

@@ -39,6 +39,7 @@ pub fn figure_name(finding: &Finding, rate: Per) -> String {
         Some(Measure::Rate) => per(rate),
         Some(Measure::Mean) => "mean".to_owned(),
         Some(Measure::P99) => "p99".to_owned(),
+        Some(Measure::Busy) => "time".to_owned(),
         Some(Measure::Time(_, column)) => column.title.to_lowercase(),
         None => finding.figure.clone(),
     }
@@ -129,6 +130,7 @@ pub fn sentence(finding: &Finding, rate: Per) -> String {
         (Some(Measure::P99), _) => {
             format!("{name}: 99 % of {many} take no longer than {new}, {base} before, {change}{sure}")
         }
+        (Some(Measure::Busy), _) => format!("{name}: {many} take {new}, {base} before, {change}{sure}"),
         (Some(Measure::Time(_, column)), _) => {
             format!("{name}: {} takes {new}, {base} before, {change}{sure}", column.title)
         }

@@ -1,17 +1,23 @@
 //! Two series of figures that follow each other in time, and so resemble their neighbours.
 //!
 //! Means of consecutive intervals (batch means: G. S. Fishman, Operations Research 9 (1961); 10 to 30 batches: B. Schmeiser,
-//! Operations Research 30 (1982)) resemble each other less than the intervals do, but they still do. n figures with
-//! the correlation rho between neighbours say about a mean as much as n (1 - rho) / (1 + rho) independent ones; with this
-//! number in place of n the t test keeps its level as long as the number is not small (F. W. Zwiers and H. von Storch, Journal
-//! of Climate 8 (1995)). Three things make it hold for small numbers too:
+//! Operations Research 30 (1982)) resemble each other less than the intervals do, but they still do. How far their mean may be
+//! off is estimated in two ways, and a difference has to be clear by both.
 //!
-//! - rho estimated from few figures is too low. Its bias is taken out (F. H. C. Marriott and J. A. Pope, Biometrika 41
-//!   (1954)), and one standard error is added.
-//! - The variance within correlated figures is too low as well, and is divided by n - n / (independent figures).
-//! - With fewer than [`LEAST_WORTH`] independent figures a side nothing is said.
+//! From neighbours: n figures with the correlation rho between neighbours say about a mean as much as n (1 - rho) /
+//! (1 + rho) independent ones; with this number in place of n the t test keeps its level as long as the number is not small
+//! (F. W. Zwiers and H. von Storch, Journal of Climate 8 (1995)). Three things make it hold for small numbers too: rho estimated
+//! from few figures is too low, so its bias is taken out (F. H. C. Marriott and J. A. Pope, Biometrika 41 (1954)) and one standard
+//! error added; the variance within correlated figures is too low as well, and is divided by n - n / (independent
+//! figures); with fewer than [`LEAST_WORTH`] independent figures a side nothing is said.
 //!
-//! The degrees of freedom are Welch's, so that the sides need not vary alike.
+//! From slow waves: where a slow change hides beneath fast noise, neighbours do not show it, but the weight of the lowest
+//! cosines in the series does: the mean of their squares estimates the variance of the mean times n, with as many degrees of
+//! freedom as there are of them (U. K. Mueller, Journal of Econometrics 141 (2007); E. Lazarus, D. J. Lewis, J. H. Stock and M. W.
+//! Watson, Journal of Business & Economic Statistics 36 (2018)).
+//!
+//! The degrees of freedom are Welch's, so that the sides need not vary alike. What changes more slowly than the series are long
+//! is in neither: it looks like a difference, and only more series tell.
 
 use super::student;
 
@@ -21,30 +27,60 @@ pub const LEAST_WORTH: f64 = 4.0;
 /// Standard errors by which the correlation between neighbours is taken to be higher than it looks.
 const CAUTION: f64 = 1.0;
 
+/// How many of the slowest waves are looked at.
+const WAVES: usize = 3;
+
 /// How two series differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
     /// Mean of the new figures less that of the base's.
     pub by: f64,
-    /// Its standard error.
-    pub error: f64,
-    /// Degrees of freedom.
-    pub freedom: f64,
+    /// By neighbours, and by slow waves.
+    errors: [Error; 2],
     /// How many independent figures each side is worth.
     pub worth: [f64; 2],
+}
+
+/// How far a difference may be off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Error {
+    /// One standard error.
+    size: f64,
+    /// Degrees of freedom.
+    freedom: f64,
+}
+
+impl Error {
+    /// Of the difference of two means of these variances, known with these degrees of freedom.
+    fn welch(variances: [f64; 2], freedoms: [f64; 2]) -> Self {
+        let sum = variances[0] + variances[1];
+        let parts = variances[0].powi(2) / freedoms[0] + variances[1].powi(2) / freedoms[1];
+        let freedom = sum * sum / parts;
+        Self {
+            size: sum.sqrt(),
+            freedom: if freedom.is_finite() { freedom } else { freedoms[0] + freedoms[1] },
+        }
+    }
 }
 
 impl Difference {
     /// Probability of a difference at least as large, either way, where there is none.
     #[must_use]
     pub fn p(&self) -> f64 {
-        if self.by == 0.0 { 1.0 } else { student::two_sided(self.by / self.error, self.freedom) }
+        if self.by == 0.0 {
+            return 1.0;
+        }
+        self.errors
+            .iter()
+            .map(|error| student::two_sided(self.by / error.size, error.freedom))
+            .fold(0.0, f64::max)
     }
 
     /// The differences that are to be expected with this confidence.
     #[must_use]
     pub fn interval(&self, confidence: f64) -> [f64; 2] {
-        let reach = student::quantile(1.0 - confidence, self.freedom) * self.error;
+        let reach = |error: &Error| student::quantile(1.0 - confidence, error.freedom) * error.size;
+        let reach = self.errors.iter().map(reach).fold(0.0, f64::max);
         [self.by - reach, self.by + reach]
     }
 }
@@ -75,12 +111,14 @@ pub fn compare(base: &[Vec<f64>], new: &[Vec<f64>]) -> Option<Answer> {
         return Some(Answer::Correlated(worths));
     }
     let variance = |side: &Side, worth: f64| side.squares / (side.count - per_figure) / worth;
-    let (from, to) = (variance(&one, worths[0]), variance(&two, worths[1]));
-    let welch = (from + to).powi(2) / (from * from / (worths[0] - 1.0) + to * to / (worths[1] - 1.0));
+    let by_neighbours = Error::welch(
+        [variance(&one, worths[0]), variance(&two, worths[1])],
+        [worths[0] - 1.0, worths[1] - 1.0],
+    );
+    let by_waves = Error::welch([one.waves(base), two.waves(new)], [WAVES as f64; 2]);
     Some(Answer::Difference(Difference {
         by: two.mean - one.mean,
-        error: (from + to).sqrt(),
-        freedom: if welch.is_finite() { welch } else { worths[0] + worths[1] - 2.0 },
+        errors: [by_neighbours, by_waves],
         worth: worths,
     }))
 }
@@ -121,6 +159,17 @@ impl Side {
             squares: all().map(|value| apart(value).powi(2)).sum(),
             neighbours: neighbours.map(|pair| apart(&pair[0]) * apart(&pair[1])).sum(),
         }
+    }
+
+    /// The variance of the mean, from the weights of the slowest waves.
+    fn waves(&self, series: &[Vec<f64>]) -> f64 {
+        let weight = |wave: usize| -> f64 {
+            let turn = std::f64::consts::PI * wave as f64 / self.count;
+            let all = series.iter().flatten().enumerate();
+            all.map(|(at, value)| (value - self.mean) * (turn * (at as f64 + 0.5)).cos()).sum()
+        };
+        let squares: f64 = (1..=WAVES).map(|wave| weight(wave).powi(2) * 2.0 / self.count).sum();
+        squares / WAVES as f64 / self.count
     }
 }
 
@@ -196,7 +245,27 @@ mod tests {
             }
         }
         // A difference of two standard deviations.
-        assert!(shown >= 190 && within >= 190, "{shown} {within}");
+        assert!(shown >= 170 && within >= 190, "{shown} {within}");
+    }
+
+    #[test]
+    fn slow_changes_beneath_fast_noise_are_found_by_their_waves() {
+        let mut random = Random::new(9);
+        let hidden = |random: &mut Random| {
+            let slow = Noise::Correlated(0.9).series(random, 20);
+            vec![slow.iter().map(|slow| slow + random.normal()).collect::<Vec<f64>>()]
+        };
+        let (mut by_both, mut by_neighbours) = (0, 0);
+        for _ in 0..3_000 {
+            let Some(Answer::Difference(difference)) = compare(&hidden(&mut random), &hidden(&mut random))
+            else {
+                continue;
+            };
+            by_both += u32::from(difference.p() < 0.001);
+            let [alone, _] = difference.errors;
+            by_neighbours += u32::from(student::two_sided(difference.by / alone.size, alone.freedom) < 0.001);
+        }
+        assert!(by_both <= 30 && by_neighbours > 2 * by_both, "{by_both} {by_neighbours} of 3,000");
     }
 
     #[test]
