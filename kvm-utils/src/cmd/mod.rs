@@ -14,6 +14,8 @@ pub mod irq;
 pub mod msr;
 pub mod options;
 mod printer;
+pub mod record;
+pub mod report;
 pub mod rip;
 pub mod selftest;
 mod silence;
@@ -59,6 +61,8 @@ enum Command {
     Time(time::Args),
     Halt(halt::Args),
     Irq(irq::Args),
+    Record(record::Args),
+    Report(report::Args),
     Bench(bench::Args),
     Compare(compare::Args),
     Caps(caps::Args),
@@ -83,6 +87,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Time(args) => time::run(args),
         Command::Halt(args) => halt::run(args),
         Command::Irq(args) => irq::run(args),
+        Command::Record(args) => record::run(args),
+        Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Caps(args) => caps::run(args),

@@ -25,7 +25,7 @@ use crate::{
         source::{self, SourceChoice},
         tracer::{Settings, TracerError},
     },
-    drilldown::{derived, noun::Noun, report::Order},
+    drilldown::{derived, noun::Noun},
     error::{CHECK_FAILED, Failure, say},
     host::{Finder, PidNs, Scan, Scanner, Selectors, SysRoot, find::FindError},
     model::{Report, Verdict},
@@ -43,9 +43,6 @@ const VCPU_RESERVE: u32 = 4;
 const LEAST_VCPUS: u32 = 64;
 /// Not more than this by default: KVM_MAX_VCPUS of the largest host known to us; 380 MB of kernel memory.
 const MOST_VCPUS: u32 = 4096;
-
-/// Drill-downs may have thousands of rows; a table shows so many of them unless `--top` says otherwise.
-const TABLE_ROWS: u32 = 30;
 
 /// Rows in the tables of all vCPUs, 64 bytes each: with more vCPUs each gets a smaller table of its own, and shares one.
 const MOST_ROWS: u32 = 1 << 20;
@@ -105,22 +102,21 @@ async fn trace(
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
     let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);
 
-    let many = plan.noun.build.is_some() && common.output == Output::Table;
-    let top = common.top.or(many.then_some(TABLE_ROWS));
-    let order = Order { sort: plan.sort.to_owned(), top: top.map(|n| n as usize) };
-    let mut printer = Printer::new(common);
+    let order = common.look.order(plan.noun, plan.sort);
+    let output = common.look.output;
+    let mut printer = Printer::new(&common.look);
     let began = Instant::now();
     let mut ticks = interval_at((began + common.interval).into(), common.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut housekeeping = interval_at((began + HOUSEKEEPING).into(), HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let end = common.duration.map(|d| began + d);
-    let intervals = !common.summary || common.output == Output::Json;
+    let intervals = !common.summary || output == Output::Json;
     let (mut reports, mut reported) = (0_u32, began);
     loop {
         tokio::select! {
             biased;
-            () = stop.received() => break,
+            _ = stop.received() => break,
             // Before the end: an interval that ends with the run is reported.
             tick = ticks.tick() => {
                 reports += 1;
@@ -148,7 +144,7 @@ async fn trace(
         }
     }
     // Where no summary follows an interval that was cut short would be lost.
-    if intervals && common.output != Output::Table && common.count != Some(reports) {
+    if intervals && output != Output::Table && common.count != Some(reports) {
         let rest = Instant::now().saturating_duration_since(reported);
         if end.is_none_or(|end| end > reported) && (reports == 0 || rest >= LEAST_INTERVAL) {
             let report = session.interval(&order).map_err(host_error)?;
@@ -160,10 +156,10 @@ async fn trace(
     let summary = session.summary(&order).map_err(host_error)?;
     let mut summary = beside.instead(summary, &order)?;
     silence.note(&mut summary, true);
-    if common.output == Output::Table || common.summary {
+    if output == Output::Table || common.summary {
         printer.show(&summary)?;
     }
-    Ok(verdict(common, &summary))
+    Ok(verdict(common.strict, &summary))
 }
 
 /// What is to be traced, if this process can trace at all.
@@ -248,9 +244,10 @@ pub(super) async fn at(end: Option<Instant>) {
     }
 }
 
-fn verdict(common: &Common, summary: &Report) -> ExitCode {
+/// The exit code for a report that is to be beyond doubt if `strict`.
+pub(super) fn verdict(strict: bool, summary: &Report) -> ExitCode {
     match summary.proof.verdict() {
-        Verdict::Doubtful(doubts) if common.strict => {
+        Verdict::Doubtful(doubts) if strict => {
             for doubt in doubts {
                 say(format_args!("--strict: {doubt}"));
             }
@@ -263,6 +260,15 @@ fn verdict(common: &Common, summary: &Report) -> ExitCode {
 /// SIGINT, SIGTERM and SIGHUP, each of which ends a run with its summary.
 pub(super) struct StopSignals([Signal; 3]);
 
+/// What asks a run to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// SIGINT: from a terminal all processes of its foreground get it.
+    Interrupt,
+    /// SIGTERM or SIGHUP, sent to us.
+    Terminate,
+}
+
 impl StopSignals {
     /// From now on.
     pub fn new() -> std::io::Result<Self> {
@@ -274,12 +280,12 @@ impl StopSignals {
     }
 
     /// Waits for one.
-    pub async fn received(&mut self) {
+    pub async fn received(&mut self) -> Stop {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
-            _ = interrupt.recv() => (),
-            _ = terminate.recv() => (),
-            _ = hangup.recv() => (),
+            _ = interrupt.recv() => Stop::Interrupt,
+            _ = terminate.recv() => Stop::Terminate,
+            _ = hangup.recv() => Stop::Terminate,
         }
     }
 }
@@ -392,7 +398,7 @@ pub(super) fn target(which: &Which) -> Result<Target, Failure> {
     }
     let patterns = which.vms.iter().any(|name| crate::host::names::is_glob(name));
     if which.wait || patterns {
-        let select = Select { pids: which.pids.clone(), names: which.vms.clone() };
+        let select = Select { pids: which.pids.clone(), names: which.vms.clone(), ..Select::default() };
         return Ok(Target { vms, max_vcpus, tgids: Vec::new(), select });
     }
     let tgids = found.vms.iter().map(|vm| vm.pid).collect();

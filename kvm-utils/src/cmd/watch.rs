@@ -9,30 +9,12 @@ use super::{
 };
 use crate::{
     bpf::source::SourceChoice,
-    drilldown::{derived, exits, io, noun::Noun, registry::REGISTRY, report::Order, sample::Sample},
+    drilldown::{derived, exits, io, noun::Noun, report::Order, sample::Sample},
     error::{Failure, say},
-    host::{SysRoot, info::vendor_isa},
+    host::{SysRoot, info::vendor_isa, qmp::DeviceMap},
     model::Report,
     session::Session,
 };
-
-/// Drill-downs that can be named, each once: of those with variants the plain one.
-#[must_use]
-pub fn names() -> Vec<&'static str> {
-    let mut names = Vec::new();
-    for noun in REGISTRY.iter().filter(|noun| !std::ptr::eq(**noun, &derived::NOUN)) {
-        if !names.contains(&noun.name) {
-            names.push(noun.name);
-        }
-    }
-    names
-}
-
-/// The drill-down of this name; of those with variants the plain one.
-#[must_use]
-pub fn named(name: &str) -> Option<&'static Noun> {
-    REGISTRY.iter().find(|noun| noun.name == name).copied()
-}
 
 /// Whether the VMMs may be asked what their devices are called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +48,33 @@ impl Watch {
         source: SourceChoice,
         devices: Devices,
     ) -> Result<Self, Failure> {
-        let target = able(which)?;
+        Self::of(which, able(which)?, nouns, source, devices)
+    }
+
+    /// The same, only of VMs that processes below this one run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watch::start`].
+    pub fn start_below(
+        ancestor: u32,
+        which: &Which,
+        nouns: &[&'static Noun],
+        source: SourceChoice,
+        devices: Devices,
+    ) -> Result<Self, Failure> {
+        let mut target = able(which)?;
+        target.select.below = Some(ancestor);
+        Self::of(which, target, nouns, source, devices)
+    }
+
+    fn of(
+        which: &Which,
+        target: Target,
+        nouns: &[&'static Noun],
+        source: SourceChoice,
+        devices: Devices,
+    ) -> Result<Self, Failure> {
         let mut watch = Self { which: which.clone(), target, source, devices, sessions: Vec::new() };
         for noun in nouns {
             watch.add(noun)?;
@@ -135,6 +143,15 @@ impl Watch {
         self.sessions.iter_mut().map(|session| session.interval_sample().map_err(host_error)).collect()
     }
 
+    /// The same, each with what was counted in the whole run up to the same moment.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn last_samples(&mut self) -> Result<Vec<(Sample, Sample)>, Failure> {
+        self.sessions.iter_mut().map(|session| session.last_samples().map_err(host_error)).collect()
+    }
+
     /// Ends the interval and reports it, of each drill-down: all rows, in the order of its own.
     ///
     /// # Errors
@@ -155,28 +172,20 @@ impl Watch {
         self.sessions.iter_mut().map(report).collect()
     }
 
-    /// The sessions, to read more from than samples.
-    pub fn sessions(&mut self) -> &mut [Session] {
-        &mut self.sessions
+    /// What devices are called, by process, as far as it is known.
+    pub fn device_maps(&self) -> impl Iterator<Item = (u32, &DeviceMap)> {
+        self.sessions.iter().flat_map(Session::device_maps)
+    }
+
+    /// Whether every VM seen so far has ended; `None` before the first.
+    #[must_use]
+    pub fn all_ended(&self) -> Option<bool> {
+        self.sessions.first().and_then(Session::all_ended)
     }
 
     /// Whether all that was asked for by process id has ended.
     #[must_use]
     pub fn ended(&self) -> bool {
         self.sessions.first().is_some_and(|session| trace::selected_ended(&self.which, session))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_name_names_a_drill_down_and_derived_has_none() {
-        let names = names();
-        assert!(names.starts_with(&["exits", "msr", "wrmsr"]), "{names:?}");
-        assert!(names.iter().all(|name| named(name).is_some_and(|noun| noun.name == *name)));
-        assert!(!names.contains(&"derived"));
-        assert!(std::ptr::eq(named("io").unwrap(), &io::IO));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Recording;
+use crate::model::History;
 
 /// A fact that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +34,13 @@ const GUEST: &str = "vm ";
 const UNKNOWN: &str = "unknown";
 
 /// Facts that may differ without a cause for other figures.
-const FREE: [&str; 8] = ["tool", "version", "command", "hostname", "started", "time", "interval", "uptime"];
+const FREE: [&str; 1] = [
+    // The guests in a sentence; they are compared one by one.
+    "vms",
+];
+
+/// What stands for the monitor where a process runs no VM.
+const NO_VM: &str = "no VM";
 
 type ByName = BTreeMap<String, String>;
 
@@ -80,7 +87,30 @@ fn facts(recording: &Recording) -> ByName {
         }
         facts.extend(history.fingerprint.facts.clone());
     }
+    facts.extend(guest_facts(recording));
     facts.retain(|_, value| !is_unknown(value));
+    facts
+}
+
+/// What each guest is. The drill-down that saw most of them knows of all.
+fn guest_facts(recording: &Recording) -> ByName {
+    let guests = |history: &History| {
+        let vms = history.whole.vms.iter().filter(|vm| vm.vmm != NO_VM);
+        vms.map(|vm| {
+            let vcpus = vm.vcpus.iter().filter(|vcpu| !vcpu.others).count();
+            (vm.name.clone(), vm.vmm.clone(), vcpus)
+        })
+        .collect::<Vec<_>>()
+    };
+    let mut guests = recording.histories.iter().map(guests).max_by_key(Vec::len).unwrap_or_default();
+    guests.sort();
+    let mut facts = ByName::new();
+    for (index, (name, vmm, vcpus)) in guests.iter().enumerate() {
+        let same = guests[..index].iter().filter(|(other, ..)| other == name).count();
+        let name = if same > 0 { format!("{name} ({})", same + 1) } else { name.clone() };
+        facts.insert(format!("{GUEST}{name} vmm"), vmm.clone());
+        facts.insert(format!("{GUEST}{name} vcpus"), vcpus.to_string());
+    }
     facts
 }
 
@@ -185,9 +215,9 @@ mod tests {
 
     #[test]
     fn what_is_the_same_on_both_sides_is_no_difference() {
-        let base = [("kernel", "6.1"), ("isa", "svm"), ("vm web-1 vcpus", "2"), ("time", "noon")];
+        let base = [("kernel", "6.1"), ("isa", "svm"), ("vm web-1 vcpus", "2"), ("vms", "web-1")];
         assert_eq!(pair(&facts(&base), &facts(&base)), Facts::default());
-        let new = [("kernel", "6.12"), ("isa", "vmx"), ("vm web-1 vcpus", "4"), ("time", "midnight")];
+        let new = [("kernel", "6.12"), ("isa", "vmx"), ("vm web-1 vcpus", "4"), ("vms", "web-2")];
         assert_eq!(differ(&base, &new), ["isa", "kernel", "vm web-1 vcpus"]);
     }
 

@@ -272,11 +272,40 @@ impl Sample {
         self.notes = later.notes;
     }
 
+    /// Leaves out all but some VMs and, of these, some vCPUs. Whether anything is left.
+    pub fn keep_only(&mut self, vm: &dyn Fn(&Vm) -> bool, vcpu: &dyn Fn(Option<u32>) -> bool) -> bool {
+        let all = self.vms.iter().map(|vm| vm.vcpus.len()).sum::<usize>();
+        self.vms.retain(|of| vm(&of.who));
+        for vm in &mut self.vms {
+            vm.vcpus.retain(|of| vcpu(of.id));
+        }
+        self.vms.retain(|vm| !vm.vcpus.is_empty());
+        let left = self.vms.iter().map(|vm| vm.vcpus.len()).sum::<usize>();
+        if left < all {
+            let why = "it is of all VMs that were recorded, and only some are shown";
+            if self.kvm_stat != KvmStat::NotKept {
+                self.kvm_stat = KvmStat::Unknown(why.to_owned());
+            }
+            self.bounds = [Err(why.to_owned()), Err(why.to_owned())];
+            self.overflow.clear();
+            self.unlisted = Unlisted::default();
+        }
+        let vms = &self.vms;
+        for crowd in self.crowds.values_mut() {
+            crowd.owner = match &crowd.owner {
+                Owner::Vm(tgid) if vms.iter().any(|vm| vm.tgid == *tgid) => continue,
+                Owner::Vm(_) | Owner::Unwanted => Owner::Unwanted,
+                Owner::Nobody(_) | Owner::Unknown => Owner::Unknown,
+            };
+        }
+        left > 0
+    }
+
     /// isa of the events, else of the host's KVM.
     #[must_use]
     pub fn isa(&self) -> Option<Isa> {
         let vcpus = self.vms.iter().flat_map(|vm| &vm.vcpus);
-        let of_events = vcpus.filter(|vcpu| vcpu.isa != 0).last();
+        let of_events = vcpus.rev().find(|vcpu| vcpu.isa != 0);
         of_events.map(|vcpu| Isa::from_raw(vcpu.isa)).or(self.host.isa)
     }
 }
@@ -287,7 +316,7 @@ impl VmSample {
         self.settled = later.settled;
         for vcpu in later.vcpus {
             match self.vcpus.iter_mut().find(|of| of.key == vcpu.key) {
-                Some(of) => of.follow(vcpu),
+                Some(of) => of.follow(&vcpu),
                 None => self.vcpus.push(vcpu),
             }
         }
@@ -301,7 +330,7 @@ impl VmSample {
 }
 
 impl VcpuSample {
-    fn follow(&mut self, later: Self) {
+    fn follow(&mut self, later: &Self) {
         self.ended = later.ended;
         self.isa = later.isa;
         self.wall_ns += later.wall_ns;

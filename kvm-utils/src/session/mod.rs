@@ -53,12 +53,18 @@ pub struct Select {
     pub pids: Vec<u32>,
     /// Names, or what else a VM answers to, or patterns; empty = any.
     pub names: Vec<String>,
+    /// Only VMs of processes that this one started, directly or not.
+    pub below: Option<u32>,
 }
 
 impl Select {
     /// Whether this VM in this process is wanted.
     #[must_use]
     pub fn wants(&self, pid: u32, vm: &Identity) -> bool {
+        let ours = |ancestor| host::process::Stat::descends(&host::ProcRoot::default(), pid, ancestor);
+        if self.below.is_some_and(|ancestor| ours(ancestor) == Some(false)) {
+            return false;
+        }
         self.names.is_empty()
             || self.pids.contains(&pid)
             || self.names.iter().any(|name| vm.answer(name).is_some() || vm.fits(name))
@@ -74,6 +80,7 @@ const TSC_OFFSETS_NS: u64 = 2_000_000_000;
 
 /// What the counters said when an interval began.
 struct Mark {
+    time: SystemTime,
     /// KVM's statistic since the run began, of all its VMs.
     bounds: Result<Bounds, String>,
     /// The same, of the VMs that had not ended when the interval began.
@@ -133,8 +140,10 @@ impl Session {
     ) -> Result<Self, TracerError> {
         let root = host::SysRoot::default();
         let proc = root.proc();
-        let filtered =
-            !settings.tgids.is_empty() || !settings.vcpu_ids.is_empty() || !select.names.is_empty();
+        let filtered = !settings.tgids.is_empty()
+            || !settings.vcpu_ids.is_empty()
+            || !select.names.is_empty()
+            || select.below.is_some();
         let info = host::HostInfo::gather(&root);
         let tsc_offsets = (settings.source == Source::Tracepoint && noun.counters > 0)
             .then(|| (host::KvmStat::new(&root, settings.pid_namespace.is_none()), 0));
@@ -147,6 +156,7 @@ impl Session {
         tracer.read(&mut snapshot);
         let posts = posted(noun, &root);
         let mark = |bounds: Result<Bounds, String>| Mark {
+            time: SystemTime::now(),
             interval_bounds: bounds.clone(),
             bounds,
             missed: Some(0),
@@ -370,6 +380,19 @@ impl Session {
         Ok(sample)
     }
 
+    /// Ends the interval and returns what was counted in it, and in the whole run up to the same moment.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn last_samples(&mut self) -> Result<(Sample, Sample), TracerError> {
+        let (mark, readings) = self.copy()?;
+        self.meet();
+        let samples = (self.sample(Scope::Interval, &mark), self.sample(Scope::Run, &mark));
+        self.next_interval(mark, &readings);
+        Ok(samples)
+    }
+
     /// Ends the interval and returns only its exits by reason.
     ///
     /// # Errors
@@ -442,6 +465,11 @@ impl Session {
         self.devices = Some(Devices::new(given));
     }
 
+    /// What devices are called, by process, as far as it is known.
+    pub fn device_maps(&self) -> impl Iterator<Item = (u32, &host::qmp::DeviceMap)> {
+        self.devices.iter().flat_map(Devices::maps)
+    }
+
     /// Asks for the devices of VMs that are new.
     fn meet(&mut self) {
         let Some(devices) = &mut self.devices else { return };
@@ -477,6 +505,7 @@ impl Session {
         self.bury()?;
         self.collection.close_interval();
         let mark = Mark {
+            time: SystemTime::now(),
             bounds: self.bounds(Vms::All, &readings),
             interval_bounds: self.bounds(Vms::Unsettled, &readings),
             missed: self.tracer.missed(),
@@ -519,7 +548,7 @@ impl Session {
         Sample {
             noun: self.noun,
             scope,
-            time: SystemTime::now(),
+            time: now.time,
             interval: Duration::from_nanos(self.collection.now_ns.saturating_sub(began_ns)),
             host: Machine {
                 kernel: self.info.kernel.clone(),

@@ -126,7 +126,7 @@ fn exits(count: u64, ns: f64, random: &mut Random) -> ExitStats {
 }
 
 pub fn history(name: &str, intervals: Vec<Report>, whole: Report) -> Recording {
-    let facts = [("kernel", "6.12.107"), ("isa", "svm"), ("vm web-1 vcpus", "2")];
+    let facts = [("kernel", "6.12.107"), ("isa", "svm"), ("vms", "web-1 (qemu, 1 vCPUs)")];
     let facts = facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     Recording {
         name: name.to_owned(),
