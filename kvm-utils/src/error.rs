@@ -13,6 +13,9 @@ pub const USAGE: u8 = 2;
 /// 3: this host cannot do it: privileges, no KVM, no tracefs.
 pub const HOST: u8 = 3;
 
+/// 3, of `compare`: what was recorded is not of the same machine and guests, or has nothing in common.
+pub const NOT_COMPARABLE: u8 = 3;
+
 /// An error together with its exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod bpf;
 pub mod cmd;
+pub mod compare;
 pub mod decode;
 pub mod drilldown;
 pub mod error;

@@ -110,55 +110,83 @@ impl Interval {
     }
 }
 
-/// Compares finite figures that are not negative.
-pub fn compare(base: &[f64], new: &[f64], floor: Floor) -> Comparison {
+/// How large a difference is, without the question whether there is one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Size {
+    /// Median of the base figures.
+    pub base: f64,
+    /// Median of the new figures.
+    pub new: f64,
+    /// New to base, as the median of all ratios. Infinite when only the base figures are zero.
+    pub ratio: f64,
+    /// Where the true ratio is; None when there are too few figures to say.
+    pub interval: Option<Interval>,
+    /// The same with the confidence that "no difference" is said with, where there are figures enough for that.
+    pub trusted: Option<Interval>,
+    /// The relative change that counts as large enough.
+    pub floor: f64,
+}
+
+impl Size {
+    /// Whether it is large enough to matter.
+    pub fn is_large(&self) -> bool {
+        let change = self.ratio.max(1.0 / self.ratio) - 1.0;
+        // What equals the floor by the width of a rounding error does not exceed it.
+        change > self.floor * (1.0 + 1e-9)
+    }
+
+    /// Whether no difference that matters is possible.
+    pub fn is_same(&self) -> bool {
+        self.trusted.is_some_and(|interval| interval.is_within(self.floor))
+    }
+}
+
+/// Estimates how much finite figures that are not negative differ.
+pub fn size(base: &[f64], new: &[f64], floor: Floor) -> Size {
     let (base, new) = (sorted(base), sorted(new));
     let (from, to) = (median(&base), median(&new));
     let mut ratios: Vec<f64> =
         new.iter().flat_map(|new| base.iter().map(move |base| ratio(*base, *new))).collect();
     ratios.sort_by(f64::total_cmp);
-    let floor = floor.between(from, to);
-    let mut comparison = Comparison {
-        verdict: Verdict::Inconclusive,
-        because: None,
+    let trusted = interval(&ratios, base.len(), new.len(), CONFIDENT);
+    Size {
         base: from,
         new: to,
         ratio: middle(&ratios),
         interval: interval(&ratios, base.len(), new.len(), TOLD),
-        p: permutations(&base, &new),
-        floor,
-    };
-    let change = comparison.ratio.max(1.0 / comparison.ratio) - 1.0;
-    // What equals the floor by the width of a rounding error does not exceed it.
-    let is_large = change > floor * (1.0 + 1e-9);
-    let is_shown = comparison.p.is_some_and(|p| p < SIGNIFICANT);
-    let trusted = interval(&ratios, base.len(), new.len(), CONFIDENT);
-    let trusted = trusted.filter(|interval| interval.confidence >= CONFIDENT - 1e-9);
-    comparison.verdict = match trusted {
-        _ if is_shown && is_large && comparison.ratio < 1.0 => Verdict::Lower,
-        _ if is_shown && is_large => Verdict::Higher,
-        Some(interval) if interval.is_within(floor) => Verdict::Same,
-        _ => Verdict::Inconclusive,
-    };
-    if comparison.verdict == Verdict::Inconclusive {
-        comparison.because = Some(match trusted {
-            None => format!(
-                "{} and {} rounds are too few to tell: 3 a side can show that nothing changed, 5 that something did",
-                base.len(),
-                new.len()
-            ),
-            Some(_) if is_large && least_p(base.len(), new.len()) >= SIGNIFICANT => format!(
-                "{} and {} rounds are too few to tell a change from chance: measure 5 or more a side",
-                base.len(),
-                new.len()
-            ),
-            Some(_) => {
-                "the rounds differ too much among themselves: measure more of them, on a quieter machine"
-                    .into()
-            }
-        });
+        trusted: trusted.filter(|interval| interval.confidence >= CONFIDENT - 1e-9),
+        floor: floor.between(from, to),
     }
-    comparison
+}
+
+/// Compares finite figures that are not negative.
+pub fn compare(base: &[f64], new: &[f64], floor: Floor) -> Comparison {
+    let size = size(base, new, floor);
+    let p = permutations(&sorted(base), &sorted(new));
+    let is_shown = p.is_some_and(|p| p < SIGNIFICANT);
+    let verdict = match () {
+        () if is_shown && size.is_large() && size.ratio < 1.0 => Verdict::Lower,
+        () if is_shown && size.is_large() => Verdict::Higher,
+        () if size.is_same() => Verdict::Same,
+        () => Verdict::Inconclusive,
+    };
+    let because = (verdict == Verdict::Inconclusive).then(|| match size.trusted {
+        None => format!(
+            "{} and {} rounds are too few to tell: 3 a side can show that nothing changed, 5 that something did",
+            base.len(),
+            new.len()
+        ),
+        Some(_) if size.is_large() && least_p(base.len(), new.len()) >= SIGNIFICANT => format!(
+            "{} and {} rounds are too few to tell a change from chance: measure 5 or more a side",
+            base.len(),
+            new.len()
+        ),
+        Some(_) => {
+            "the rounds differ too much among themselves: measure more of them, on a quieter machine".into()
+        }
+    });
+    let Size { base, new, ratio, interval, floor, .. } = size;
+    Comparison { verdict, because, base, new, ratio, interval, p, floor }
 }
 
 /// The smallest p that so many figures can give.

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod caps;
+pub mod compare;
 pub mod cpuid;
 mod derived;
 pub mod exits;
@@ -63,6 +64,7 @@ enum Command {
     Record(record::Args),
     Report(report::Args),
     Bench(bench::Args),
+    Compare(compare::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
 }
@@ -88,6 +90,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Record(args) => record::run(args),
         Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),
     }

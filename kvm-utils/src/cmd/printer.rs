@@ -28,17 +28,9 @@ impl Printer {
     /// A printer for what the options say and what standard output is.
     pub fn new(look: &Look) -> Self {
         let terminal = io::stdout().is_terminal();
-        // https://no-color.org: any value but the empty one.
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
-            || std::env::var_os("TERM").is_some_and(|v| v == "dumb");
-        let utf8 = ["LC_ALL", "LC_CTYPE", "LANG"]
-            .iter()
-            .filter_map(std::env::var_os)
-            .find(|v| !v.is_empty())
-            .is_some_and(|v| v.to_string_lossy().to_ascii_lowercase().replace('-', "").contains("utf8"));
         Self {
             output: look.output,
-            style: Style { color: terminal && !no_color, unicode: utf8, by: look.by, ..Style::default() },
+            style: Style { color: terminal && !no_color(), unicode: utf8(), by: look.by, ..Style::default() },
             frame: Frame::new(io::stdout()),
             terminal,
             live: true,
@@ -108,7 +100,23 @@ impl Printer {
     }
 }
 
-fn terminal_size() -> Size {
+/// Whether nothing is to be coloured. https://no-color.org: any value but the empty one.
+pub fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+        || std::env::var_os("TERM").is_some_and(|v| v == "dumb")
+}
+
+/// Whether the terminal shows characters outside ASCII.
+pub fn utf8() -> bool {
+    ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .filter_map(std::env::var_os)
+        .find(|v| !v.is_empty())
+        .is_some_and(|v| v.to_string_lossy().to_ascii_lowercase().replace('-', "").contains("utf8"))
+}
+
+/// The terminal's size.
+pub fn terminal_size() -> Size {
     match rustix::termios::tcgetwinsize(io::stdout()) {
         Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
             Size { columns: usize::from(size.ws_col), rows: usize::from(size.ws_row) }

@@ -35,9 +35,13 @@ use crate::model::{Cell, Column, Host, KvmStat, Proof, Report, Row, Vcpu, Verdic
 ///
 /// serde_json's; the types here give it no cause for any.
 pub fn line(report: &Report) -> serde_json::Result<String> {
-    let line = serde_json::to_string(&Document::from(report))?;
-    // JSON may hold DEL and the C1 controls as they are, but a terminal obeys some of them. They occur within strings
-    // only.
+    Ok(terminal_safe(&serde_json::to_string(&Document::from(report))?))
+}
+
+/// A document with everything escaped that a terminal obeys: JSON may hold DEL and the C1 controls as they are. They
+/// occur within strings only.
+#[must_use]
+pub fn terminal_safe(line: &str) -> String {
     let mut safe = String::with_capacity(line.len());
     for c in line.chars() {
         if ('\u{7f}'..='\u{9f}').contains(&c) {
@@ -46,7 +50,7 @@ pub fn line(report: &Report) -> serde_json::Result<String> {
             safe.push(c);
         }
     }
-    Ok(safe)
+    safe
 }
 
 /// RFC 3339 in UTC with milliseconds; `None` outside of the years that it can write.
