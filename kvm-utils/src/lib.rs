@@ -7,6 +7,7 @@ pub mod cmd;
 pub mod decode;
 pub mod drilldown;
 pub mod error;
+pub mod export;
 pub mod host;
 pub mod model;
 pub mod selftest;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     bpf::rows::Slice,
     decode::Isa,
-    model::{Row, Vcpu, Vm, arrange},
+    model::{NO_VM, Row, Vcpu, Vm, arrange},
 };
 
 /// Rows and sums of one interval or of the run.
@@ -118,7 +118,7 @@ pub fn body(parts: &Parts<'_>) -> Body {
             rest.push((first.shown_pid(), name, vmm, first.within(), slice));
         }
     }
-    rest.extend(strangers.into_iter().map(|(tgid, name, slice)| (tgid, name, "no VM", Vec::new(), slice)));
+    rest.extend(strangers.into_iter().map(|(tgid, name, slice)| (tgid, name, NO_VM, Vec::new(), slice)));
     for (pid, name, vmm, within, slice) in rest {
         let numbers = numbers(parts, build, &slice, 0, &[], None);
         let events = numbers.events;
