@@ -5,6 +5,7 @@ pub mod caps;
 pub mod cpuid;
 mod derived;
 pub mod exits;
+pub mod export;
 pub mod fault;
 pub mod halt;
 pub mod hypercall;
@@ -18,6 +19,7 @@ pub mod selftest;
 mod silence;
 pub mod time;
 mod trace;
+pub mod watch;
 
 use std::process::ExitCode;
 
@@ -57,6 +59,7 @@ enum Command {
     Time(time::Args),
     Halt(halt::Args),
     Irq(irq::Args),
+    Export(export::Args),
     Bench(bench::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
@@ -80,6 +83,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Time(args) => time::run(args),
         Command::Halt(args) => halt::run(args),
         Command::Irq(args) => irq::run(args),
+        Command::Export(args) => export::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),

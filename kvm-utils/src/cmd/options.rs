@@ -17,9 +17,9 @@ pub enum Output {
     Csv,
 }
 
-/// What to trace, for how long, and how to show it.
-#[derive(Args, Clone, Debug)]
-pub struct Common {
+/// Which VMs to trace.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Which {
     /// Trace the VMs of this process; may be given several times
     #[arg(short, long = "pid", value_name = "PID", value_parser = pid, allow_negative_numbers = true, help_heading = WHAT)]
     pub pids: Vec<u32>,
@@ -37,6 +37,17 @@ pub struct Common {
     /// Wait for the VMs named by --vm to start, instead of failing when there are none
     #[arg(long, requires = "vms", help_heading = WHAT)]
     pub wait: bool,
+    /// Room for this many vCPUs at a time (default: four times what there are, at least 64)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = WHAT)]
+    pub max_vcpus: Option<u32>,
+}
+
+/// What to trace, for how long, and how to show it.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Which VMs.
+    #[command(flatten)]
+    pub which: Which,
     /// Time between reports: 500ms, 2s, 1m
     #[arg(short, long, value_name = "T", default_value = "1s", value_parser = duration, help_heading = WHEN)]
     pub interval: Duration,
@@ -62,9 +73,6 @@ pub struct Common {
     /// Exit with 1 unless the counts are beyond doubt
     #[arg(long, help_heading = TRUST)]
     pub strict: bool,
-    /// Room for this many vCPUs at a time (default: four times what there are, at least 64)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = TRUST)]
-    pub max_vcpus: Option<u32>,
 }
 
 /// What to trace.

@@ -54,7 +54,7 @@ pub struct Report {
 pub const NO_VM: &str = "no VM";
 
 /// One VM.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vm {
     /// Process id as this tool sees it; of the initial pid namespace where it is not visible from here.
     pub pid: u32,
