@@ -132,7 +132,7 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
 
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut interval = Instant::now();
+    let (mut interval, mut told) = (Instant::now(), Instant::now());
     loop {
         tokio::select! {
             biased;
@@ -144,8 +144,10 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
                     interval = Instant::now();
                 }
                 pages.beat();
-                if notify.watchdog.is_some() {
+                // sd_watchdog_enabled(3) recommends to tell it twice as often as it wants.
+                if notify.watchdog.is_some_and(|often| told.elapsed() >= often / 2) {
                     notify.tell("WATCHDOG=1");
+                    told = Instant::now();
                 }
                 if watch.ended() {
                     say("the VM has ended");

@@ -21,11 +21,9 @@ use crate::{
     view::prometheus::{self, Exposition, Family, Format, Labels, Value, text},
 };
 
-/// Longer than this nobody waits for the tracer: Prometheus itself gives up after ten seconds.
+/// Longer than this nobody waits for the tracer, and one that has said nothing for so long is not well: Prometheus itself
+/// gives up after ten seconds.
 const PATIENCE: Duration = Duration::from_secs(8);
-
-/// A tracer that says nothing for so long is not well.
-const PULSE: Duration = Duration::from_secs(10);
 
 const ENDED: &str = "the tracer has ended\n";
 
@@ -59,6 +57,7 @@ pub struct Pages {
     ask: mpsc::Sender<Ask>,
     /// Numbers younger than this are served again.
     refresh: Duration,
+    patience: Duration,
     root: SysRoot,
     pub(super) counters: Counters,
     cache: Mutex<Cache>,
@@ -86,6 +85,7 @@ impl Pages {
         Self {
             ask,
             refresh,
+            patience: PATIENCE,
             root: SysRoot::default(),
             counters: Counters::default(),
             cache: Mutex::new(Cache { exposition, at: None, families: Vec::new(), texts: Vec::new() }),
@@ -93,6 +93,18 @@ impl Pages {
             asked: watch::Sender::new(Ok(())),
             pulse: Mutex::new(Instant::now()),
         }
+    }
+
+    /// With another time than eight seconds to wait for the tracer.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Connections that were closed to make room for others.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.counters.dropped.load(Ordering::Relaxed)
     }
 
     /// The tracer is well; to be said a few times a second.
@@ -103,7 +115,7 @@ impl Pages {
     /// Whether the tracer is well.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        !self.ask.is_closed() && lock(&self.pulse).elapsed() < PULSE
+        !self.ask.is_closed() && lock(&self.pulse).elapsed() < self.patience
     }
 
     /// The metrics. Clients that come while the numbers are being got all get the same, and one that goes away does not
@@ -145,7 +157,7 @@ impl Pages {
             self.ask.send(answer).await.map_err(|_| ENDED)?;
             answered.await.map_err(|_| ENDED)
         };
-        timeout(PATIENCE, asked).await.map_err(|_| "the tracer does not answer\n")?
+        timeout(self.patience, asked).await.map_err(|_| "the tracer does not answer\n")?
     }
 
     /// What is of no drill-down.

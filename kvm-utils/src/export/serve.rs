@@ -55,7 +55,11 @@ impl Server {
     /// If there can be no thread, or no event loop.
     pub fn start(listener: TcpListener, pages: Arc<Pages>, limits: Limits) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime.block_on(async { tokio::net::TcpListener::from_std(listener) })?;
+        let listener = {
+            // The caller has an event loop of its own, which is not to have it.
+            let _context = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("http".to_owned()).spawn(move || {
             runtime.block_on(async {

@@ -27,6 +27,7 @@ mod drilldown_irq;
 mod drilldown_msr;
 mod drilldown_rip;
 mod drilldown_time;
+mod export;
 mod guest;
 mod host_bench;
 mod kvm_bench;
@@ -62,6 +63,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_time::RAW, drilldown_time::CLASSIC),
         (drilldown_halt::RAW, drilldown_halt::CLASSIC),
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),
+        (export::RAW, export::CLASSIC),
         (host_bench::RAW, host_bench::CLASSIC),
         (kvm_bench::RAW, kvm_bench::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
@@ -82,6 +84,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         groups.push(classic);
     }
     groups.push(drilldown_time::AUTO);
+    groups.push(export::TESTS);
     if raw {
         groups.push(drilldown_msr::PATHS);
     }
