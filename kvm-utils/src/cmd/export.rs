@@ -35,18 +35,21 @@ const VCPUS: std::ops::RangeInclusive<u32> = 64..=4096;
 /// Counts from its start on, and answers each scrape of /metrics with the counts so far, as OpenMetrics or in Prometheus's
 /// text format. Without NOUN it serves `exits`. Ctrl-C or SIGTERM ends it.
 #[derive(ClapArgs, Debug)]
+// It always waits, and most VMs start after it.
+#[command(mut_arg("wait", |arg| arg.hide(true)))]
+#[command(mut_arg("max_vcpus", |arg| arg.help(ROOM)))]
 #[command(after_help = "Examples:
-  kvm-utils export                            exits of all VMs, on 127.0.0.1:9973
-  kvm-utils export exits time halt            and where the vCPUs' time goes
-  kvm-utils export wrmsr --vm 'db-*'          registers that some VMs write
-  kvm-utils export exits --per-vcpu           a series per vCPU: many of them
-  kvm-utils export --listen '[::1]:9973'      another address
+  kvm-utils export                        exits of all VMs, at port 9973
+  kvm-utils export exits time halt        and where the vCPUs' time goes
+  kvm-utils export wrmsr --vm 'db-*'      registers that some VMs write
+  kvm-utils export exits --per-vcpu       a series per vCPU: many of them
+  kvm-utils export --listen '[::1]:9973'  another address
 
 There is no TLS and no password: docs/export.md shows a proxy that adds them.
 
 Exit codes: 0 ok, 2 usage, 3 this host cannot do it.")]
 pub struct Args {
-    /// What to serve: a drill-down, or several
+    /// What to serve: a drill-down, or several (default: exits)
     #[arg(value_name = "NOUN", default_value = "exits", hide_default_value = true,
           value_parser = PossibleValuesParser::new(watch::names()))]
     nouns: Vec<String>,
@@ -78,6 +81,8 @@ pub struct Args {
     source: SourceChoice,
 }
 
+const ROOM: &str =
+    "Room for this many vCPUs at a time (default: four times what there are, or as CPUs, at least 64)";
 /// Where to serve.
 const SERVE: &str = "Where to serve";
 
