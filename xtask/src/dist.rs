@@ -59,6 +59,14 @@ pub(crate) fn rehearse(project: &Project) -> Result<()> {
     let _ = fs::remove_dir_all(&tree);
     stage(project, &release::build(project)?, &tree)?;
     let pages = fs::read_dir(tree.join("share/man/man1"))?.count();
+    for (_, to) in CONTRIB {
+        ensure!(tree.join(to).exists(), "there is no {to}");
+    }
+    let unit = fs::read_to_string(tree.join(CONTRIB[0].1))?;
+    ensure!(
+        unit.contains("ExecStart=/usr/bin/kvm-utils export "),
+        "the unit does not start what is installed"
+    );
     for program in ["kvm-utils", "kvm-bench"] {
         // A page for the program, and one for each line of its commands.
         let help = capture(Command::new(tree.join("bin").join(program)).arg("--help"))?;
@@ -118,6 +126,14 @@ impl Version {
     }
 }
 
+/// What goes with the programs, from contrib/ to below the prefix. The unit is where systemd.unit(5) has those of packages.
+const CONTRIB: [(&str, &str); 4] = [
+    ("systemd/kvm-utils-exporter.service", "lib/systemd/system/kvm-utils-exporter.service"),
+    ("prometheus/kvm-utils.rules.yml", "share/doc/kvm-utils/prometheus/kvm-utils.rules.yml"),
+    ("prometheus/kvm-utils.rules.test.yml", "share/doc/kvm-utils/prometheus/kvm-utils.rules.test.yml"),
+    ("grafana/kvm-utils.json", "share/doc/kvm-utils/grafana/kvm-utils.json"),
+];
+
 /// Lays out what is installed below a prefix.
 fn stage(project: &Project, release: &Release, tree: &Path) -> Result<()> {
     let (bin, doc) = (tree.join("bin"), tree.join("share/doc/kvm-utils"));
@@ -156,8 +172,15 @@ fn stage(project: &Project, release: &Release, tree: &Path) -> Result<()> {
         ("LICENSE-MIT", "LICENSE-MIT"),
         ("LICENSE-APACHE", "LICENSE-APACHE"),
         ("kvm-utils-ebpf/LICENSE.md", "LICENSE-eBPF.md"),
+        ("docs/export.md", "export.md"),
     ] {
         fs::copy(project.root.join(from), doc.join(to)).with_context(|| format!("cannot copy {from}"))?;
+    }
+    for (from, to) in CONTRIB {
+        let to = tree.join(to);
+        fs::create_dir_all(to.parent().context("no directory")?)?;
+        fs::copy(project.root.join("contrib").join(from), to)
+            .with_context(|| format!("cannot copy {from}"))?;
     }
     Ok(())
 }
@@ -187,7 +210,7 @@ fn pack(tree: &Path, archive: &Path, time: u64) -> Result<()> {
 fn debian(tree: &Path, root: &Path, package: &Path, version: &Version) -> Result<()> {
     fs::create_dir_all(root.join("DEBIAN"))?;
     fs::create_dir_all(root.join("usr"))?;
-    for part in ["bin", "share"] {
+    for part in ["bin", "lib", "share"] {
         capture(tool("cp").arg("--recursive").arg(tree.join(part)).arg(root.join("usr")))?;
     }
     let size: u64 =

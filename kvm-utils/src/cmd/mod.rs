@@ -6,6 +6,7 @@ pub mod compare;
 pub mod cpuid;
 mod derived;
 pub mod exits;
+pub mod export;
 pub mod fault;
 pub mod halt;
 pub mod hypercall;
@@ -63,6 +64,7 @@ enum Command {
     Irq(irq::Args),
     Record(record::Args),
     Report(report::Args),
+    Export(export::Args),
     Bench(bench::Args),
     Compare(compare::Args),
     Caps(caps::Args),
@@ -89,6 +91,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Irq(args) => irq::run(args),
         Command::Record(args) => record::run(args),
         Command::Report(args) => report::run(args),
+        Command::Export(args) => export::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Caps(args) => caps::run(args),

@@ -10,5 +10,5 @@ mod table;
 pub use events::{EventBatch, EventReason, EventVcpu, EventVm, ExitEvent, VcpuId};
 pub use history::{Fingerprint, History};
 pub use proof::{KvmStat, Proof, Verdict};
-pub use report::{Host, Place, Report, Running, Vcpu, Vm};
+pub use report::{Host, NO_VM, Place, Report, Running, Vcpu, Vm};
 pub use table::{Cell, Column, Durations, Role, Row, Unit, arrange};

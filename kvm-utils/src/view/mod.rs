@@ -5,6 +5,7 @@ pub mod csv;
 pub mod json;
 pub mod live;
 pub mod perfetto;
+pub mod prometheus;
 pub mod table;
 pub mod text;
 pub mod units;

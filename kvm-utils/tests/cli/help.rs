@@ -15,12 +15,13 @@ pub const TESTS: &[Test] = &[
     ("help::version", version),
 ];
 
-const COMMANDS: [(&str, &str); 6] = [
+const COMMANDS: [(&str, &str); 7] = [
     ("help", "--help"),
     ("exits", "exits --help"),
     ("irq", "irq --help"),
     ("caps", "caps --help"),
     ("bench", "bench --help"),
+    ("export", "export --help"),
     ("selftest", "selftest --help"),
 ];
 

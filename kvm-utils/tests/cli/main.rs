@@ -9,6 +9,7 @@
 
 mod bench;
 mod derived;
+mod export;
 mod harness;
 mod help;
 mod host;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         pipes::TESTS,
         derived::TESTS,
         bench::TESTS,
+        export::TESTS,
     ];
     harness::run(groups.concat())
 }

@@ -11,5 +11,6 @@ mod drilldown;
 mod fixture;
 mod json;
 mod live;
+mod prometheus;
 mod table;
 mod width;

@@ -34,6 +34,9 @@ pub(crate) const BOOT: [Need; 5] = [
     Need::new("dpkg-deb", "dpkg"),
 ];
 
+/// What unpacking something of the archive takes.
+pub(crate) const UNPACK: [Need; 2] = [Need::new("xz", "xz-utils"), Need::new("dpkg-deb", "dpkg")];
+
 /// QEMU, for guests inside a lab.
 pub(crate) const QEMU: Need = Need::new("qemu-system-x86_64", "qemu-system-x86");
 

@@ -7,8 +7,10 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use super::tally::Tally;
+use crate::lab::prometheus;
 use crate::process::{self, tie};
 use crate::project::{Project, cargo};
+use crate::ui;
 
 /// Everything but the eBPF package, which has a target of its own.
 fn workspace(project: &Project, verb: &str) -> Command {
@@ -31,6 +33,11 @@ pub(super) fn tests(project: &Project, step: &str) -> Tally {
     let mut cargo = workspace(project, "test");
     // A snapshot that differs is a failure, not a file to look at later.
     cargo.arg("--no-fail-fast").env("INSTA_UPDATE", "no");
+    match prometheus::prepare(project) {
+        Ok(programs) => _ = cargo.env("KVM_UTILS_PROMETHEUS", programs),
+        // Tests that need it say so.
+        Err(error) => ui::warn(format_args!("no Prometheus: {error:#}")),
+    }
     let mut results = Results::new(step);
     if let Err(error) = follow(&mut cargo, &mut results) {
         // Cargo fails when a test does, which is counted; else there is more to tell.

@@ -28,6 +28,7 @@ mod drilldown_msr;
 mod drilldown_rip;
 mod drilldown_time;
 mod exit_events;
+mod export;
 mod guest;
 mod host_bench;
 mod host_bench_targets;
@@ -67,6 +68,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),
         (recording::RAW, recording::CLASSIC),
         (exit_events::RAW, exit_events::CLASSIC),
+        (export::RAW, export::CLASSIC),
         (host_bench::RAW, host_bench::CLASSIC),
         (kvm_bench::RAW, kvm_bench::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
@@ -88,6 +90,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         groups.push(classic);
     }
     groups.push(drilldown_time::AUTO);
+    groups.push(export::TESTS);
     if raw {
         groups.push(drilldown_msr::PATHS);
     }
