@@ -8,8 +8,10 @@
 
 mod any;
 mod bytes;
+mod demo;
 mod fleet;
 mod moves;
 mod numbers;
 mod pictures;
 mod screen;
+mod terminal;

@@ -42,7 +42,7 @@ fn sentences(state: &State) -> Vec<String> {
     let there = place.vm.as_ref().is_none_or(|(key, _)| data.vm(*key).is_some());
     let mut sentences = match place.table() {
         Table::Vms => vec![
-            "no VM runs, or none that the options select: waiting for one".to_owned(),
+            "no exits so far: no VM runs, or none that the options select; waiting for one".to_owned(),
             "kvm-utils caps tells whether this host can trace at all".to_owned(),
         ],
         _ if !there => vec![
@@ -50,6 +50,12 @@ fn sentences(state: &State) -> Vec<String> {
             "Left goes back".to_owned(),
         ],
         Table::Vcpus => vec![format!("no vCPU of {name} ran for {interval}")],
+        Table::Rows(noun) if data.report(noun).is_none() => {
+            vec![
+                format!("waiting for the first numbers of {noun}"),
+                "they come after one interval".to_owned(),
+            ]
+        }
         Table::Rows(noun) => {
             let many = data.report(noun).map_or("events", |report| report.counting.1);
             let whose = place.scope.map_or_else(String::new, |scope| format!(" of {}", scope.name()));
