@@ -21,6 +21,7 @@ pub mod rip;
 pub mod selftest;
 mod silence;
 pub mod time;
+pub mod top;
 mod trace;
 pub mod watch;
 
@@ -37,6 +38,7 @@ use clap::{Parser, Subcommand};
     after_help = "Examples:
   kvm-utils caps                     what this host can do: run this first
   kvm-utils selftest                 whether exits are counted right here
+  kvm-utils top                      all VMs on a full screen
   kvm-utils exits                    the exits of all VMs, live; Ctrl-C ends it
   kvm-utils exits --vm web-1 -d 10s  ten seconds of one VM
 
@@ -51,6 +53,7 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Top(top::Args),
     Exits(exits::Args),
     Wrmsr(msr::WriteArgs),
     Msr(msr::Args),
@@ -87,6 +90,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Fault(args) => fault::run(args),
         Command::Rip(args) => rip::run(args),
         Command::Time(args) => time::run(args),
+        Command::Top(args) => top::run(args),
         Command::Halt(args) => halt::run(args),
         Command::Irq(args) => irq::run(args),
         Command::Record(args) => record::run(args),

@@ -100,7 +100,7 @@ async fn trace(
     }
     prepare(&mut session);
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
-    let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);
+    let mut silence = Silence::new(&common.which, plan.noun, &settings.tgids, &select);
 
     let order = common.look.order(plan.noun, plan.sort);
     let output = common.look.output;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     options::Which,
+    silence::Silence,
     trace::{self, Plan, Target, able, host_error, incomparable},
 };
 use crate::{
@@ -168,8 +169,22 @@ impl Watch {
     ///
     /// If the kernel refuses to change a map.
     pub fn summary(&mut self) -> Result<Vec<Report>, Failure> {
-        let report = |session: &mut Session| session.summary(&Order::of(session.noun())).map_err(host_error);
+        self.summary_by(&Order::of)
+    }
+
+    /// The same with the rows of each drill-down in the order that `order` says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watch::summary`].
+    pub fn summary_by(&mut self, order: &dyn Fn(&'static Noun) -> Order) -> Result<Vec<Report>, Failure> {
+        let report = |session: &mut Session| session.summary(&order(session.noun())).map_err(host_error);
         self.sessions.iter_mut().map(report).collect()
+    }
+
+    /// Watches for the first event of `noun`, which runs from now on.
+    pub(super) fn silence(&self, which: &Which, noun: &'static Noun) -> Silence {
+        Silence::new(which, noun, &self.target.tgids, &self.target.select)
     }
 
     /// What devices are called, by process, as far as it is known.

@@ -2,6 +2,7 @@
 //! completeness. Nothing here knows of maps, of /proc or of terminals.
 
 mod events;
+pub(crate) mod durations;
 mod history;
 mod proof;
 mod report;

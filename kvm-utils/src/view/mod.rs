@@ -1,6 +1,7 @@
 //! What a report looks like: pure functions of the model, one file per format. None of them knows where the numbers
 //! come from or what the terminal is; they are told.
 
+mod columns;
 pub mod csv;
 pub mod json;
 pub mod live;
@@ -8,6 +9,7 @@ pub mod perfetto;
 pub mod prometheus;
 pub mod table;
 pub mod text;
+pub mod tui;
 pub mod units;
 
 pub use live::Frame;

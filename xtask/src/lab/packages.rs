@@ -40,6 +40,9 @@ pub(crate) const UNPACK: [Need; 2] = [Need::new("xz", "xz-utils"), Need::new("dp
 /// QEMU, for guests inside a lab.
 pub(crate) const QEMU: Need = Need::new("qemu-system-x86_64", "qemu-system-x86");
 
+/// Terminals for programs inside a lab.
+pub(crate) const TMUX: Need = Need::new("tmux", "tmux");
+
 /// Sees to it that everything needed is there.
 ///
 /// # Errors

@@ -36,6 +36,7 @@ mod kvm_bench;
 mod placement;
 mod recording;
 mod robustness;
+mod top;
 mod tracer_attach;
 mod tracer_counts;
 mod tracer_filters;
@@ -96,6 +97,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
     }
     groups.push(tracer_linux::NAMES);
     groups.push(recording::TESTS);
+    groups.push(top::TESTS);
     groups.push(host_bench::TESTS);
     groups.into_iter().flatten()
 }

@@ -1,10 +1,10 @@
 //! The table: for every VM a line that says whose numbers these are and whether to worry, the rows, and last whether
 //! to believe them and what to look at next. No line is wider than the terminal.
 
-mod fit;
+pub(super) mod fit;
 mod grid;
 mod whose;
-mod words;
+pub(super) mod words;
 
 use crate::model::{Report, Row, Vm};
 use fit::{Block, Document, Line, Paint};
