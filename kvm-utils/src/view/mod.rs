@@ -2,8 +2,10 @@
 //! come from or what the terminal is; they are told.
 
 pub mod csv;
+pub mod html;
 pub mod json;
 pub mod live;
+pub mod sentences;
 pub mod table;
 pub mod text;
 pub mod units;

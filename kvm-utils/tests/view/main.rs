@@ -9,7 +9,9 @@
 mod csv;
 mod drilldown;
 mod fixture;
+mod html;
 mod json;
 mod live;
+mod run;
 mod table;
 mod width;
