@@ -1,7 +1,7 @@
 //! The pictures as they stand in the page before its script has run, and without it: of all VMs.
 
 use super::{
-    columns::{Columns, clock, marks, rate, scale},
+    columns::{Columns, clock, marks, scale},
     heat::{self, Heat},
     ledger::{self, Ledger},
     markup::Markup,
@@ -28,10 +28,21 @@ pub struct About<'a> {
 }
 
 /// Rates over time.
-pub fn rates(out: &mut Markup, about: &About<'_>, by: &str, stack: &Stack, columns: &Columns, doubts: &[bool]) {
+pub fn rates(
+    out: &mut Markup,
+    about: &About<'_>,
+    by: &str,
+    stack: &Stack,
+    columns: &Columns,
+    doubts: &[bool],
+) {
     let Some(Some(counts)) = stack.of.first() else { return };
     let (one, many) = about.counting;
-    let title = format!("{} per second{}", capital(many), if by.is_empty() { String::new() } else { format!(", by {by}") });
+    let title = format!(
+        "{} per second{}",
+        capital(many),
+        if by.is_empty() { String::new() } else { format!(", by {by}") }
+    );
     begin(out, about, "stack", &title);
     granularity(out, about, columns);
     let shown = area_of(counts, stack, stack.names.len() - 1);
@@ -40,7 +51,8 @@ pub fn rates(out: &mut Markup, about: &About<'_>, by: &str, stack: &Stack, colum
     out.raw("<div class=\"y\">");
     for i in 0..=steps {
         let text = units::rate(f64::from(i) * step);
-        out.raw("<span").attr("style", &format!("top:{:.2}%", 100.0 - 100.0 * f64::from(i) / f64::from(steps)));
+        out.raw("<span")
+            .attr("style", &format!("top:{:.2}%", 100.0 - 100.0 * f64::from(i) / f64::from(steps)));
         out.raw(">").text(&text).raw("</span>");
     }
     out.raw("</div>");
@@ -72,15 +84,20 @@ pub fn rates(out: &mut Markup, about: &About<'_>, by: &str, stack: &Stack, colum
         }
         out.raw("><th scope=\"row\"><span class=\"name\"><b").attr("class", AREAS[i]).raw("></b>").text(name);
         out.raw(if stack.waiting[i] { " <i>(waiting)</i>" } else { "" });
-        out.raw("</span></th><td class=\"n\">").text(&units::count(counts.sums[i])).raw("</td><td class=\"n\">");
-        out.text(&units::rate(rate(counts.sums[i], counts.seconds))).raw("</td></tr>");
+        out.raw("</span></th><td class=\"n\">")
+            .text(&units::count(counts.sums[i]))
+            .raw("</td><td class=\"n\">");
+        out.text(&units::rate(counts.sums[i] as f64 / counts.seconds)).raw("</td></tr>");
     }
     let sum = counts.sums.iter().fold(0_u64, |sum, n| sum.saturating_add(*n));
-    out.raw("</tbody><tfoot><tr><th scope=\"row\">").text(&format!("{many} in all")).raw("</th><td class=\"n\">");
-    out.text(&units::count(sum)).raw("</td><td class=\"n\">").text(&units::rate(rate(sum, counts.seconds)));
+    out.raw("</tbody><tfoot><tr><th scope=\"row\">")
+        .text(&format!("{many} in all"))
+        .raw("</th><td class=\"n\">");
+    out.text(&units::count(sum)).raw("</td><td class=\"n\">").text(&units::rate(sum as f64 / counts.seconds));
     out.raw("</td></tr></tfoot></table>");
     if !doubtful.is_empty() {
-        out.raw("<p class=\"key\"><b class=\"doubts\"></b>").text(&format!("each {one} counted there is in doubt"));
+        out.raw("<p class=\"key\"><b class=\"doubts\"></b>")
+            .text(&format!("each {one} counted there is in doubt"));
         out.raw("</p>");
     }
     out.raw("</figure>");
@@ -89,7 +106,9 @@ pub fn rates(out: &mut Markup, about: &About<'_>, by: &str, stack: &Stack, colum
 /// Whether an area is ever seen.
 fn area_of(counts: &stack::Counts, stack: &Stack, area: usize) -> bool {
     let others = stack.of.iter().skip(1).flatten();
-    std::iter::once(counts).chain(others).any(|counts| counts.sums[area] > 0 || counts.counts[area].iter().any(|n| *n > 0))
+    std::iter::once(counts)
+        .chain(others)
+        .any(|counts| counts.sums[area] > 0 || counts.counts[area].iter().any(|n| *n > 0))
 }
 
 /// The latency heat map.
@@ -119,7 +138,11 @@ pub fn heat(out: &mut Markup, about: &About<'_>, heat: &Heat, columns: &Columns)
     for ns in decades(heat.low[from], heat.low[to]) {
         let above = (ns as f64).log2() * 1000.0 - f64::from(heat.log[from]);
         let top = 100.0 - 100.0 * above / f64::from(height);
-        out.raw("<span").attr("style", &format!("top:{top:.2}%")).raw(">").text(&units::duration(ns as f64)).raw("</span>");
+        out.raw("<span")
+            .attr("style", &format!("top:{top:.2}%"))
+            .raw(">")
+            .text(&units::duration(ns as f64))
+            .raw("</span>");
     }
     out.raw("</div>");
     svg(out, height);
@@ -135,13 +158,18 @@ pub fn heat(out: &mut Markup, about: &About<'_>, heat: &Heat, columns: &Columns)
     }
     let most = heat::most(&cells.counts[0]);
     out.raw("<span class=\"most\">").text(&units::count(most)).raw("</span> <span>");
-    out.text(&format!("{} of about the same length at a time; each shade stands for several times the one before", about.counting.1));
+    out.text(&format!(
+        "{} of about the same length at a time; each shade stands for several times the one before",
+        about.counting.1
+    ));
     out.raw("</span></p><p class=\"read\" aria-live=\"polite\"></p></figure>");
 }
 
 /// Powers of ten within two durations, ns.
 fn decades(from: u64, to: u64) -> Vec<u64> {
-    std::iter::successors(Some(1_u64), |ns| ns.checked_mul(10)).filter(|ns| (from..=to).contains(ns)).collect()
+    std::iter::successors(Some(1_u64), |ns| ns.checked_mul(10))
+        .filter(|ns| (from..=to).contains(ns))
+        .collect()
 }
 
 /// The time ledger.
@@ -183,20 +211,27 @@ pub fn ledger(out: &mut Markup, about: &About<'_>, ledger: &Ledger, columns: &Co
 pub fn spark(out: &mut Markup, stack: &Stack, scope: usize, columns: &[Columns]) {
     let Some(Some(counts)) = stack.of.get(scope) else { return };
     let columns = &columns[counts.columns];
-    let together = |column: usize| counts.counts.iter().fold(0_u64, |sum, area| sum.saturating_add(area[column]));
+    let together =
+        |column: usize| counts.counts.iter().fold(0_u64, |sum, area| sum.saturating_add(area[column]));
     let one = stack::Counts {
         columns: counts.columns,
         counts: vec![(0..columns.len()).map(together).collect()],
         sums: Vec::new(),
         seconds: counts.seconds,
     };
-    out.raw("<svg class=\"spark\" viewBox=\"0 0 10000 1000\" preserveAspectRatio=\"none\" aria-hidden=\"true\">");
+    out.raw(
+        "<svg class=\"spark\" viewBox=\"0 0 10000 1000\" preserveAspectRatio=\"none\" aria-hidden=\"true\">",
+    );
     out.raw("<path").attr("d", &stack::paths(&one, columns).concat()).raw("/></svg>");
 }
 
 fn begin(out: &mut Markup, about: &About<'_>, kind: &'static str, title: &str) {
     out.raw("<figure").attr("class", kind).attr("data-noun", &about.noun.to_string());
-    out.raw("><figcaption><h3>").text(title).raw("</h3> <span class=\"whose\">").text(about.whose).raw("</span>");
+    out.raw("><figcaption><h3>")
+        .text(title)
+        .raw("</h3> <span class=\"whose\">")
+        .text(about.whose)
+        .raw("</span>");
     out.raw("</figcaption>");
 }
 

@@ -49,7 +49,7 @@ const CUTS: [u64; 3] = [16, 20, 25];
 pub fn line(ns: u64) -> usize {
     let ns = ns.max(1);
     let power = ns.ilog2();
-    let sixteenths = u128::from(ns) * 16 >> power;
+    let sixteenths = (u128::from(ns) * 16) >> power;
     let third = CUTS.iter().rposition(|cut| u128::from(*cut) <= sixteenths).unwrap_or(0);
     power as usize * CUTS.len() + third
 }
@@ -71,9 +71,7 @@ pub fn heat(history: &History, scopes: &Scopes, columns: [&Columns; 2], first: u
     }
     let mut kinds = layout.kinds(whole);
     // Where each vCPU has one row there is nothing to choose from.
-    kinds.retain(|kind| {
-        !whole.one_row && whole.totals.iter().filter(timed).any(|row| layout.is(kind, row))
-    });
+    kinds.retain(|kind| !whole.one_row && whole.totals.iter().filter(timed).any(|row| layout.is(kind, row)));
     let (mut kinds, waits): (Vec<_>, Vec<_>) = kinds.into_iter().partition(|kind| !kind.waiting);
     kinds.truncate(MOST);
     kinds.extend(waits);

@@ -1,7 +1,7 @@
 //! What rows are about: which of a report's rows is which of the picture's kinds.
 
 use crate::model::{Cell, Column, Report, Role, Row, Unit};
-use crate::view::units;
+use crate::view::{text, units};
 
 /// Key columns up to this importance make the name of a kind.
 const TELLING: u8 = 2;
@@ -80,7 +80,7 @@ impl Layout {
             (!text.is_empty() && text != units::UNKNOWN).then_some(text)
         });
         let name = texts.collect::<Vec<_>>().join(" ");
-        if name.is_empty() { units::UNKNOWN.to_owned() } else { name }
+        if name.is_empty() { units::UNKNOWN.to_owned() } else { text::safe(&name, true) }
     }
 }
 

@@ -3,7 +3,7 @@
 //! The page is whole in itself: it loads nothing, and its policy forbids it to. Everything can be read without its
 //! script, which shows values under the pointer, one VM instead of all, and one kind of exit in the heat map; it draws by
 //! the same rules as the code here, and tests hold both against each other. What comes from a host or a guest is text in
-//! the page, never markup ([`markup`]).
+//! the page, never markup ([`markup`]); names that the script writes are made safe before they reach it.
 //!
 //! Its size is bounded: columns of time, VMs with pictures of their own and rows are limited, and the page says so where
 //! something was left out.
@@ -24,7 +24,7 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 
 use crate::model::{History, Report, Row};
-use crate::view::{sentences, table::rows_of, units};
+use crate::view::{sentences, table::rows_of, text, units};
 use columns::Columns;
 use figures::About;
 use heat::Heat;
@@ -83,7 +83,10 @@ pub fn page(histories: &[History]) -> serde_json::Result<String> {
     out.raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"referrer\" content=\"no-referrer\">");
     out.raw("<meta name=\"color-scheme\" content=\"light dark\"><meta name=\"generator\"");
     out.attr("content", &format!("kvm-utils {}", kvm_bench::VERSION)).raw(">\n<title>");
-    out.text(&head::subject(histories)).raw(" - kvm-utils report</title>\n<style>").raw(STYLE).raw("</style></head>\n<body>");
+    out.text(&head::subject(histories))
+        .raw(" - kvm-utils report</title>\n<style>")
+        .raw(STYLE)
+        .raw("</style></head>\n<body>");
     head::header(&mut out, histories);
     if !histories.is_empty() {
         head::verdict(&mut out, histories);
@@ -98,7 +101,7 @@ pub fn page(histories: &[History]) -> serde_json::Result<String> {
     }
     facts(&mut out, histories);
     out.raw("</main><footer><p>").text(&format!("Made by kvm-utils {}.", kvm_bench::VERSION));
-    out.raw(" Percentiles and the heat map's lines come from histograms; all counts are exact.</p></footer>\n");
+    out.raw(" Percentiles are within 3.1 %; a line of the heat map is a third of a power of two high.</p></footer>\n");
     out.raw("<script type=\"application/json\" id=\"data\">").json(&data)?.raw("</script>\n<script>");
     out.raw(SCRIPT).raw("</script></body></html>\n");
     Ok(out.finish())
@@ -111,10 +114,11 @@ fn names(histories: &[History], scopes: &Scopes) -> Vec<String> {
         [only] if scopes.all == 1 => only.name.clone(),
         _ => "all VMs".to_owned(),
     };
-    let mut names = vec![all; scopes.len()];
+    let mut names = vec![text::safe(&all, true); scopes.len()];
     for vm in histories.iter().flat_map(|history| &history.whole.vms) {
         if let Some(scope) = scopes.of(vm) {
-            names[scope] = format!("{} ({})", vm.name, sentences::process(vm));
+            let name = format!("{} ({})", vm.name, sentences::process(vm));
+            names[scope] = text::safe(&name, true);
         }
     }
     names
@@ -178,7 +182,8 @@ fn vms(out: &mut Markup, whole: &Report, noun: &Noun, scopes: &Scopes) {
     let most = whole.vms.iter().map(|vm| vm.events).max().unwrap_or(0).max(1);
     out.raw("<section id=\"vms\"><h2>VMs</h2><div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"VMs\"><table class=\"rows vms\"><thead><tr>");
     out.raw("<th scope=\"col\">VM</th><th scope=\"col\">PROCESS</th><th scope=\"col\" class=\"n\" data-id=\"vcpus\">vCPUS</th><th scope=\"col\" class=\"n\" data-id=\"count\">");
-    out.text(&whole.counting.1.to_uppercase()).raw("</th><th scope=\"col\" class=\"n\" data-id=\"rate\">/s</th>");
+    out.text(&whole.counting.1.to_uppercase())
+        .raw("</th><th scope=\"col\" class=\"n\" data-id=\"rate\">/s</th>");
     out.raw("<th scope=\"col\">OVER TIME</th><th scope=\"col\" class=\"n\" data-id=\"busy\">TIME IN EXITS</th><th scope=\"col\" class=\"n\" data-id=\"waiting\">WAITING</th></tr></thead>");
     for vm in whole.vms.iter().take(VMS) {
         let scope = scopes.of(vm);
@@ -242,7 +247,11 @@ fn section(
     names: &[String],
 ) {
     let whole = &history.whole;
-    out.raw("<section class=\"noun\"").attr("id", noun.noun).raw("><h2>").text(noun.noun).raw("</h2><p class=\"sum\">");
+    out.raw("<section class=\"noun\"")
+        .attr("id", noun.noun)
+        .raw("><h2>")
+        .text(noun.noun)
+        .raw("</h2><p class=\"sum\">");
     out.text(&sentences::events(whole.events, whole)).raw("</p>");
     head::proof(out, whole);
     let whose = names.first().map_or("", String::as_str);
@@ -289,7 +298,11 @@ fn section(
         out.attr("id", &format!("{}-vm-{scope}", noun.noun)).raw("><summary>").text(name).raw("</summary>");
         for vm in vms {
             out.raw("<p class=\"facts\">");
-            for fact in [Some(head::about(vm)), Some(sentences::events(vm.events, whole)), sentences::shares(vm)].iter().flatten() {
+            for fact in
+                [Some(head::about(vm)), Some(sentences::events(vm.events, whole)), sentences::shares(vm)]
+                    .iter()
+                    .flatten()
+            {
                 out.raw("<span>").text(fact).raw("</span> ");
             }
             out.raw("</p>");

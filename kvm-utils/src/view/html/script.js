@@ -197,7 +197,7 @@
     const write = (row, n, seconds) => {
       const cells = all("td", row);
       cells[0].textContent = count(n);
-      cells[1].textContent = rate(perSecond(n, seconds));
+      cells[1].textContent = rate(n / seconds);
     };
     const show = (column) => {
       const { n, sum, len } = numbers() || { n: [], sum: stack.names.map(() => 0), len: 1 };
@@ -288,8 +288,8 @@
     }
     for (const part of all(".of")) {
       const of = Number(part.dataset.scope);
-      part.hidden = scope !== 0 && of !== scope;
-      if (part.tagName === "DETAILS") part.open = of === scope;
+      part.hidden = of !== scope;
+      if (part.tagName === "DETAILS") part.open = true;
     }
   };
   select.addEventListener("change", () => choose(Number(select.value)));

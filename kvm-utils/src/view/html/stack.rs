@@ -109,7 +109,8 @@ fn split(layout: &Layout, kinds: &[Kind], rows: &[Row], events: u64) -> Vec<u64>
 
 /// The highest rate of all areas together.
 pub fn highest(counts: &Counts, columns: &Columns) -> f64 {
-    let together = |column: usize| counts.counts.iter().fold(0_u64, |sum, area| sum.saturating_add(area[column]));
+    let together =
+        |column: usize| counts.counts.iter().fold(0_u64, |sum, area| sum.saturating_add(area[column]));
     (0..columns.len()).map(|column| rate(together(column), columns.seconds[column])).fold(0.0, f64::max)
 }
 

@@ -17,7 +17,9 @@ pub fn table(out: &mut Markup, report: &Report, rows: &[&Row], most: usize, capt
     let bar = columns.iter().find(|(_, c)| c.unit == Unit::Share).map(|(i, _)| *i);
     // Where shares are of one vCPU's time, several stand beside each other: none of them is the row's size.
     let bar = bar.filter(|_| !report.one_row);
-    out.raw("<div class=\"wide\" tabindex=\"0\" role=\"region\"").attr("aria-label", caption).raw("><table class=\"rows\"><caption>");
+    out.raw("<div class=\"wide\" tabindex=\"0\" role=\"region\"")
+        .attr("aria-label", caption)
+        .raw("><table class=\"rows\"><caption>");
     out.text(caption).raw("</caption><thead><tr>");
     for (_, column) in &columns {
         out.raw("<th scope=\"col\"");
@@ -79,7 +81,9 @@ fn exact(cell: &Cell) -> String {
 fn visible(columns: &'static [Column], rows: &[&Row]) -> Vec<(usize, &'static Column)> {
     let is_empty = |index: usize| {
         !rows.is_empty()
-            && rows.iter().all(|row| matches!(row.cells.get(index), Some(Cell::List(list)) if list.is_empty()))
+            && rows
+                .iter()
+                .all(|row| matches!(row.cells.get(index), Some(Cell::List(list)) if list.is_empty()))
     };
     let shown = columns.iter().enumerate().filter(|(_, column)| column.importance.is_some());
     shown.filter(|(index, column)| column.importance == Some(0) || !is_empty(*index)).collect()
@@ -114,17 +118,23 @@ pub fn classes(out: &mut Markup, report: &Report, rows: &[Row]) {
         return;
     }
     sums.sort_by_key(|sum| (sum.waiting, std::cmp::Reverse(sum.count)));
-    let caption = "By class: the same words for Intel and AMD";
+    let caption = "By class";
     out.raw("<div class=\"wide\" tabindex=\"0\" role=\"region\"").attr("aria-label", caption);
     out.raw("><table class=\"classes\"><caption>").text(caption);
     out.raw("</caption><thead><tr><th scope=\"col\">CLASS</th><th class=\"n\" scope=\"col\">COUNT</th><th class=\"n\" scope=\"col\">SHARE</th><th class=\"n\" scope=\"col\">TIME</th><th scope=\"col\">REASONS</th></tr></thead>");
     for sum in &sums {
         let share = sum.count as f64 / all as f64;
-        let time = sum.time.filter(|_| !sum.waiting).map_or_else(|| units::UNKNOWN.to_owned(), |time| units::percent(time, ""));
+        let time = sum
+            .time
+            .filter(|_| !sum.waiting)
+            .map_or_else(|| units::UNKNOWN.to_owned(), |time| units::percent(time, ""));
         out.raw("<tbody").attr("class", if sum.waiting { "waiting" } else { "work" });
         out.raw("><tr><th scope=\"row\">").text(&sum.class);
         out.raw(if sum.waiting { " <i>(waiting)</i></th>" } else { "</th>" });
-        out.raw("<td class=\"n\"").attr("data-v", &sum.count.to_string()).raw(">").text(&units::count(sum.count));
+        out.raw("<td class=\"n\"")
+            .attr("data-v", &sum.count.to_string())
+            .raw(">")
+            .text(&units::count(sum.count));
         out.raw("</td><td class=\"n bar\"").attr("style", &format!("--share:{:.1}%", share * 100.0)).raw(">");
         out.text(&units::percent(share, "")).raw("</td><td class=\"n\">").text(&time);
         out.raw("</td><td class=\"reasons\">").text(&sum.reasons.join(", ")).raw("</td></tr></tbody>");

@@ -90,7 +90,10 @@ pub fn overview(report: &Report, style: &Style) -> Vec<Line> {
 
 /// What to say when there is nothing to show.
 pub fn nothing(report: &Report, style: &Style) -> Vec<Line> {
-    text::wrap(&sentences::nothing(report), style.columns()).into_iter().map(|line| Line::new(line, Paint::Heading)).collect()
+    text::wrap(&sentences::nothing(report), style.columns())
+        .into_iter()
+        .map(|line| Line::new(line, Paint::Heading))
+        .collect()
 }
 
 /// The proof, and every reason to doubt it; with `brief`, what takes more than a line is cut.
