@@ -9,6 +9,7 @@ pub mod drilldown;
 pub mod error;
 pub mod host;
 pub mod model;
+pub mod recording;
 pub mod selftest;
 pub mod session;
 pub mod view;

@@ -87,6 +87,13 @@ impl Slice {
         self.gauge = self.gauge.max(more.gauge);
     }
 
+    /// Adds what came later to the same.
+    pub fn follow(&mut self, later: &Self) {
+        let gauge = later.gauge.or(self.gauge);
+        self.add(later);
+        self.gauge = gauge;
+    }
+
     /// What came since `before`, an earlier copy of the same.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {

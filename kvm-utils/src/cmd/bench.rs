@@ -38,7 +38,7 @@ use crate::{
         caps::{fired_during, obstacle},
         source::SourceChoice,
     },
-    drilldown::{exits, exits::report::Order, noun::Noun, time::TIME},
+    drilldown::{exits, noun::Noun, report::Order, time::TIME},
     error::{CHECK_FAILED, Failure, say},
     host::SysRoot,
     model::Proof,

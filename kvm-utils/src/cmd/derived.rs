@@ -2,7 +2,7 @@
 
 use crate::{
     bpf::{source::SourceChoice, tracer::Settings},
-    drilldown::{derived, exits, exits::report::Order},
+    drilldown::{derived, exits, report::Order},
     error::{Failure, say},
     host::{ProcRoot, Scanner, SysRoot, info::vendor_isa},
     model::Report,

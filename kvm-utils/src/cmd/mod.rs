@@ -13,11 +13,14 @@ pub mod irq;
 pub mod msr;
 pub mod options;
 mod printer;
+pub mod record;
+pub mod report;
 pub mod rip;
 pub mod selftest;
 mod silence;
 pub mod time;
 mod trace;
+pub mod watch;
 
 use std::process::ExitCode;
 
@@ -57,6 +60,8 @@ enum Command {
     Time(time::Args),
     Halt(halt::Args),
     Irq(irq::Args),
+    Record(record::Args),
+    Report(report::Args),
     Bench(bench::Args),
     Caps(caps::Args),
     Selftest(selftest::Args),
@@ -80,6 +85,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Time(args) => time::run(args),
         Command::Halt(args) => halt::run(args),
         Command::Irq(args) => irq::run(args),
+        Command::Record(args) => record::run(args),
+        Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Caps(args) => caps::run(args),
         Command::Selftest(args) => selftest::run(args),

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 
-use crate::view::By;
+use crate::{
+    drilldown::{noun::Noun, report::Order},
+    view::By,
+};
 
 /// Output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -17,9 +20,9 @@ pub enum Output {
     Csv,
 }
 
-/// What to trace, for how long, and how to show it.
-#[derive(Args, Clone, Debug)]
-pub struct Common {
+/// Which VMs to trace.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Which {
     /// Trace the VMs of this process; may be given several times
     #[arg(short, long = "pid", value_name = "PID", value_parser = pid, allow_negative_numbers = true, help_heading = WHAT)]
     pub pids: Vec<u32>,
@@ -37,6 +40,44 @@ pub struct Common {
     /// Wait for the VMs named by --vm to start, instead of failing when there are none
     #[arg(long, requires = "vms", help_heading = WHAT)]
     pub wait: bool,
+    /// Room for this many vCPUs at a time (default: four times what there are, at least 64)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = WHAT)]
+    pub max_vcpus: Option<u32>,
+}
+
+/// How to show a report.
+#[derive(Args, Clone, Debug)]
+pub struct Look {
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "table", help_heading = HOW)]
+    pub output: Output,
+    /// What a table is about
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "vm", help_heading = HOW)]
+    pub by: By,
+    /// Show only the first N rows of each table (default: all; 30 in the table of a drill-down)
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true, help_heading = HOW)]
+    pub top: Option<u32>,
+}
+
+impl Look {
+    /// Which rows of a drill-down to show, sorted by `sort`.
+    #[must_use]
+    pub fn order(&self, noun: &Noun, sort: &str) -> Order {
+        let many = noun.build.is_some() && self.output == Output::Table;
+        let top = self.top.or(many.then_some(TABLE_ROWS));
+        Order { sort: sort.to_owned(), top: top.map(|n| n as usize) }
+    }
+}
+
+/// Drill-downs may have thousands of rows; a table shows so many of them unless `--top` says otherwise.
+const TABLE_ROWS: u32 = 30;
+
+/// What to trace, for how long, and how to show it.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Which VMs.
+    #[command(flatten)]
+    pub which: Which,
     /// Time between reports: 500ms, 2s, 1m
     #[arg(short, long, value_name = "T", default_value = "1s", value_parser = duration, help_heading = WHEN)]
     pub interval: Duration,
@@ -50,21 +91,12 @@ pub struct Common {
     /// Report only the whole run, when it ends (with json: as well)
     #[arg(long, help_heading = WHEN)]
     pub summary: bool,
-    /// Output format
-    #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "table", help_heading = HOW)]
-    pub output: Output,
-    /// What a table is about
-    #[arg(long, value_enum, value_name = "WHAT", default_value = "vm", help_heading = HOW)]
-    pub by: By,
-    /// Show only the first N rows of each table (default: all; 30 in the table of a drill-down)
-    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true, help_heading = HOW)]
-    pub top: Option<u32>,
+    /// How to show it.
+    #[command(flatten)]
+    pub look: Look,
     /// Exit with 1 unless the counts are beyond doubt
     #[arg(long, help_heading = TRUST)]
     pub strict: bool,
-    /// Room for this many vCPUs at a time (default: four times what there are, at least 64)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = TRUST)]
-    pub max_vcpus: Option<u32>,
 }
 
 /// What to trace.

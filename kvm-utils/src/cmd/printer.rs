@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Stdout, Write as _};
 
 use anyhow::Context as _;
 
-use super::options::{Common, Output};
+use super::options::{Look, Output};
 use crate::{
     error::say,
     model::{Report, Verdict},
@@ -17,6 +17,8 @@ pub struct Printer {
     style: Style,
     frame: Frame<Stdout>,
     terminal: bool,
+    /// A report on a terminal takes the place of the one before.
+    live: bool,
     header_done: bool,
     /// Notes that were told beside the rows.
     noted: Vec<String>,
@@ -24,7 +26,7 @@ pub struct Printer {
 
 impl Printer {
     /// A printer for what the options say and what standard output is.
-    pub fn new(common: &Common) -> Self {
+    pub fn new(look: &Look) -> Self {
         let terminal = io::stdout().is_terminal();
         // https://no-color.org: any value but the empty one.
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
@@ -35,13 +37,20 @@ impl Printer {
             .find(|v| !v.is_empty())
             .is_some_and(|v| v.to_string_lossy().to_ascii_lowercase().replace('-', "").contains("utf8"));
         Self {
-            output: common.output,
-            style: Style { color: terminal && !no_color, unicode: utf8, by: common.by, ..Style::default() },
+            output: look.output,
+            style: Style { color: terminal && !no_color, unicode: utf8, by: look.by, ..Style::default() },
             frame: Frame::new(io::stdout()),
             terminal,
+            live: true,
             header_done: false,
             noted: Vec::new(),
         }
+    }
+
+    /// For reports that are there already: none is drawn over another.
+    #[must_use]
+    pub fn in_a_row(look: &Look) -> Self {
+        Self { live: false, ..Self::new(look) }
     }
 
     /// Shows a report. A summary stays on the screen, whatever comes after.
@@ -90,7 +99,7 @@ impl Printer {
     fn draw(&mut self, report: &Report) -> io::Result<()> {
         let size = terminal_size();
         let mut style = Style { width: Some(size.columns), ..self.style };
-        if report.summary {
+        if report.summary || !self.live {
             self.frame.erase()?;
             return self.frame.append(&view::table::render(report, &style));
         }

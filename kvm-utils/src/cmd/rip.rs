@@ -56,13 +56,24 @@ cannot do it.")]
 pub struct Args {
     #[command(flatten)]
     common: Common,
-    /// Show only exits for this reason: its name, its class, or a number; may be given several times
-    #[arg(long = "reason", value_name = "NAME", value_parser = ReasonFilter::parse, help_heading = WHAT)]
-    reasons: Vec<ReasonFilter>,
     /// Sort rows by this column
     #[arg(long, value_name = "COLUMN", default_value = "count", help_heading = HOW,
           value_parser = PossibleValuesParser::new(COLUMNS.iter().map(|column| column.id)))]
     sort: String,
+    /// How to read the numbers.
+    #[command(flatten)]
+    reading: Reading,
+    /// How to learn of vCPUs; where they are is always read from the classic tracepoint
+    #[arg(long, value_name = "SOURCE", value_enum, default_value = "auto", help_heading = TRUST)]
+    source: SourceChoice,
+}
+
+/// What is given for reading the numbers.
+#[derive(ClapArgs, Clone, Debug)]
+pub struct Reading {
+    /// Show only exits for this reason: its name, its class, or a number; may be given several times
+    #[arg(long = "reason", value_name = "NAME", value_parser = ReasonFilter::parse, help_heading = WHAT)]
+    reasons: Vec<ReasonFilter>,
     /// The guest's /proc/kallsyms, or System.map
     #[arg(long, value_name = "FILE", help_heading = HOW)]
     symbols: Option<PathBuf>,
@@ -70,9 +81,21 @@ pub struct Args {
     #[arg(long, value_name = "OFFSET", value_parser = offset, allow_hyphen_values = true, requires = "symbols",
           default_value = "0", hide_default_value = true, help_heading = HOW)]
     symbols_offset: u64,
-    /// How to learn of vCPUs; where they are is always read from the classic tracepoint
-    #[arg(long, value_name = "SOURCE", value_enum, default_value = "auto", help_heading = TRUST)]
-    source: SourceChoice,
+}
+
+impl Reading {
+    /// What to read the numbers with.
+    ///
+    /// # Errors
+    ///
+    /// If the symbols cannot be read.
+    pub fn aids(&self) -> Result<Aids, Failure> {
+        let symbols = match &self.symbols {
+            Some(path) => Some(read(path)?.moved(self.symbols_offset)),
+            None => None,
+        };
+        Ok(Aids { symbols, reasons: self.reasons.clone() })
+    }
 }
 
 /// Traces until told to stop.
@@ -81,11 +104,7 @@ pub struct Args {
 ///
 /// With cause and remedy.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let symbols = match &args.symbols {
-        Some(path) => Some(read(path)?.moved(args.symbols_offset)),
-        None => None,
-    };
-    let aids = Aids { symbols, reasons: args.reasons.clone() };
+    let aids = args.reading.aids()?;
     let plan = Plan { noun: &NOUN, sort: &args.sort, source: args.source };
     trace::run_with(&args.common, &plan, |session| session.set_aids(aids))
 }

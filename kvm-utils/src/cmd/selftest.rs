@@ -13,7 +13,7 @@ use crate::{
         source::SourceChoice,
     },
     decode::ExitReason,
-    drilldown::exits::{self, report::Order},
+    drilldown::{exits, report::Order},
     error::{CHECK_FAILED, Failure, HOST},
     host::SysRoot,
     model::{Report, Verdict},

@@ -33,7 +33,7 @@ impl Silence {
             scanner: Scanner::new(ProcRoot::default()),
             tgids: tgids.to_vec(),
             select: select.clone(),
-            some_vcpus: !common.vcpus.is_empty(),
+            some_vcpus: !common.which.vcpus.is_empty(),
             noun,
             broken: false,
         }

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     derived::Derived,
-    options::{Common, Output},
+    options::{Common, Output, Which},
     printer::Printer,
     silence::Silence,
 };
@@ -25,7 +25,7 @@ use crate::{
         source::{self, SourceChoice},
         tracer::{Settings, TracerError},
     },
-    drilldown::{derived, exits::report::Order, noun::Noun},
+    drilldown::{derived, noun::Noun},
     error::{CHECK_FAILED, Failure, say},
     host::{Finder, PidNs, Scan, Scanner, Selectors, SysRoot, find::FindError},
     model::{Report, Verdict},
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How often records of vCPUs that ended are given back.
-const HOUSEKEEPING: Duration = Duration::from_millis(200);
+pub(super) const HOUSEKEEPING: Duration = Duration::from_millis(200);
 
 /// An interval shorter than this, the shortest `--interval`, is not worth a report.
 const LEAST_INTERVAL: Duration = Duration::from_millis(1);
@@ -43,9 +43,6 @@ const VCPU_RESERVE: u32 = 4;
 const LEAST_VCPUS: u32 = 64;
 /// Not more than this by default: KVM_MAX_VCPUS of the largest host known to us; 380 MB of kernel memory.
 const MOST_VCPUS: u32 = 4096;
-
-/// Drill-downs may have thousands of rows; a table shows so many of them unless `--top` says otherwise.
-const TABLE_ROWS: u32 = 30;
 
 /// Rows in the tables of all vCPUs, 64 bytes each: with more vCPUs each gets a smaller table of its own, and shares one.
 const MOST_ROWS: u32 = 1 << 20;
@@ -92,27 +89,10 @@ async fn trace(
 ) -> anyhow::Result<ExitCode> {
     // Signals first: one that comes while the programs are being attached must not be lost.
     let mut stop = StopSignals::new()?;
-    // What was typed is judged before the host is; but without privileges not even that can be judged.
-    let obstacle = obstacle(&SysRoot::default()).map(blocked);
-    if let Some((failure, true)) = obstacle {
-        return Err(failure.into());
-    }
-    let target = target(common)?;
-    if let Some((failure, _)) = obstacle {
-        return Err(failure.into());
-    }
-    let mut settings = Settings {
-        max_vcpus: target.max_vcpus,
-        tgids: target.tgids,
-        vcpu_ids: common.vcpus.clone(),
-        ..base_settings(plan.noun, plan.source)?
-    };
-    while settings.row_bits > LEAST_ROW_BITS && (settings.max_vcpus + 1) << settings.row_bits > MOST_ROWS {
-        settings.row_bits -= 1;
-    }
+    let target = able(&common.which)?;
+    let mut settings = target.settings(&common.which, plan.noun, plan.source)?;
     let select = target.select;
-    let incomparable =
-        (!common.vcpus.is_empty()).then_some("KVM keeps it per VM, and --vcpu counts only some of its vCPUs");
+    let incomparable = incomparable(&common.which);
     let mut session = start(plan, &mut settings, &select, incomparable)?;
     let mut beside = Derived::new(plan, &settings, &select);
     if target.vms > 0 {
@@ -122,22 +102,21 @@ async fn trace(
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
     let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);
 
-    let many = plan.noun.build.is_some() && common.output == Output::Table;
-    let top = common.top.or(many.then_some(TABLE_ROWS));
-    let order = Order { sort: plan.sort.to_owned(), top: top.map(|n| n as usize) };
-    let mut printer = Printer::new(common);
+    let order = common.look.order(plan.noun, plan.sort);
+    let output = common.look.output;
+    let mut printer = Printer::new(&common.look);
     let began = Instant::now();
     let mut ticks = interval_at((began + common.interval).into(), common.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut housekeeping = interval_at((began + HOUSEKEEPING).into(), HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let end = common.duration.map(|d| began + d);
-    let intervals = !common.summary || common.output == Output::Json;
+    let intervals = !common.summary || output == Output::Json;
     let (mut reports, mut reported) = (0_u32, began);
     loop {
         tokio::select! {
             biased;
-            () = stop.received() => break,
+            _ = stop.received() => break,
             // Before the end: an interval that ends with the run is reported.
             tick = ticks.tick() => {
                 reports += 1;
@@ -157,7 +136,7 @@ async fn trace(
             _ = housekeeping.tick() => {
                 session.housekeep().map_err(host_error)?;
                 beside.housekeep()?;
-                if !common.pids.is_empty() && common.vms.is_empty() && selected_ended(common, &session) {
+                if selected_ended(&common.which, &session) {
                     say("the VM has ended");
                     break;
                 }
@@ -165,7 +144,7 @@ async fn trace(
         }
     }
     // Where no summary follows an interval that was cut short would be lost.
-    if intervals && common.output != Output::Table && common.count != Some(reports) {
+    if intervals && output != Output::Table && common.count != Some(reports) {
         let rest = Instant::now().saturating_duration_since(reported);
         if end.is_none_or(|end| end > reported) && (reports == 0 || rest >= LEAST_INTERVAL) {
             let report = session.interval(&order).map_err(host_error)?;
@@ -177,10 +156,29 @@ async fn trace(
     let summary = session.summary(&order).map_err(host_error)?;
     let mut summary = beside.instead(summary, &order)?;
     silence.note(&mut summary, true);
-    if common.output == Output::Table || common.summary {
+    if output == Output::Table || common.summary {
         printer.show(&summary)?;
     }
-    Ok(verdict(common, &summary))
+    Ok(verdict(common.strict, &summary))
+}
+
+/// What is to be traced, if this process can trace at all.
+pub(super) fn able(which: &Which) -> Result<Target, Failure> {
+    // What was typed is judged before the host is; but without privileges not even that can be judged.
+    let obstacle = obstacle(&SysRoot::default()).map(blocked);
+    if let Some((failure, true)) = obstacle {
+        return Err(failure);
+    }
+    let target = target(which)?;
+    match obstacle {
+        Some((failure, _)) => Err(failure),
+        None => Ok(target),
+    }
+}
+
+/// Why KVM's statistic is of other exits than these.
+pub(super) fn incomparable(which: &Which) -> Option<&'static str> {
+    (!which.vcpus.is_empty()).then_some("KVM keeps it per VM, and --vcpu counts only some of its vCPUs")
 }
 
 /// Starts a session; where raw tracepoints turn out not to suffice, with classic ones, unless raw ones are demanded.
@@ -229,24 +227,27 @@ pub(super) fn start(
 }
 
 /// The processes of `--pid` are gone, and the last of their vCPUs has been accounted for.
-fn selected_ended(common: &Common, session: &Session) -> bool {
-    session.all_ended() != Some(false)
-        && common.pids.iter().all(|pid| {
+pub(super) fn selected_ended(which: &Which, session: &Session) -> bool {
+    !which.pids.is_empty()
+        && which.vms.is_empty()
+        && session.all_ended() != Some(false)
+        && which.pids.iter().all(|pid| {
             use crate::host::{Peek, ProcRoot, process::Stat};
             !matches!(Stat::read(&ProcRoot::default(), *pid), Peek::Seen(stat) if !stat.has_ended())
         })
 }
 
-async fn at(end: Option<Instant>) {
+pub(super) async fn at(end: Option<Instant>) {
     match end {
         Some(end) => sleep_until(end.into()).await,
         None => std::future::pending().await,
     }
 }
 
-fn verdict(common: &Common, summary: &Report) -> ExitCode {
+/// The exit code for a report that is to be beyond doubt if `strict`.
+pub(super) fn verdict(strict: bool, summary: &Report) -> ExitCode {
     match summary.proof.verdict() {
-        Verdict::Doubtful(doubts) if common.strict => {
+        Verdict::Doubtful(doubts) if strict => {
             for doubt in doubts {
                 say(format_args!("--strict: {doubt}"));
             }
@@ -257,10 +258,20 @@ fn verdict(common: &Common, summary: &Report) -> ExitCode {
 }
 
 /// SIGINT, SIGTERM and SIGHUP, each of which ends a run with its summary.
-struct StopSignals([Signal; 3]);
+pub(super) struct StopSignals([Signal; 3]);
+
+/// What asks a run to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// SIGINT: from a terminal all processes of its foreground get it.
+    Interrupt,
+    /// SIGTERM or SIGHUP, sent to us.
+    Terminate,
+}
 
 impl StopSignals {
-    fn new() -> std::io::Result<Self> {
+    /// From now on.
+    pub fn new() -> std::io::Result<Self> {
         Ok(Self([
             signal(SignalKind::interrupt())?,
             signal(SignalKind::terminate())?,
@@ -268,12 +279,13 @@ impl StopSignals {
         ]))
     }
 
-    async fn received(&mut self) {
+    /// Waits for one.
+    pub async fn received(&mut self) -> Stop {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
-            _ = interrupt.recv() => (),
-            _ = terminate.recv() => (),
-            _ = hangup.recv() => (),
+            _ = interrupt.recv() => Stop::Interrupt,
+            _ = terminate.recv() => Stop::Terminate,
+            _ = hangup.recv() => Stop::Terminate,
         }
     }
 }
@@ -329,34 +341,51 @@ pub(super) fn blocked(blocker: Blocker) -> (Failure, bool) {
 }
 
 /// What a run is about.
-struct Target {
+pub(super) struct Target {
     /// VMs on this host.
-    vms: usize,
+    pub vms: usize,
     /// Room for vCPUs.
-    max_vcpus: u32,
+    pub max_vcpus: u32,
     /// What the programs can select themselves.
-    tgids: Vec<u32>,
+    pub tgids: Vec<u32>,
     /// What they cannot.
-    select: Select,
+    pub select: Select,
+}
+
+impl Target {
+    /// Settings for a drill-down of these VMs.
+    pub fn settings(&self, which: &Which, noun: &Noun, source: SourceChoice) -> Result<Settings, Failure> {
+        let mut settings = Settings {
+            max_vcpus: self.max_vcpus,
+            tgids: self.tgids.clone(),
+            vcpu_ids: which.vcpus.clone(),
+            ..base_settings(noun, source)?
+        };
+        while settings.row_bits > LEAST_ROW_BITS && (settings.max_vcpus + 1) << settings.row_bits > MOST_ROWS
+        {
+            settings.row_bits -= 1;
+        }
+        Ok(settings)
+    }
 }
 
 /// Finds the VMs that are asked for, lets the programs filter where that is possible, and fits the maps to the host.
-fn target(common: &Common) -> Result<Target, Failure> {
+pub(super) fn target(which: &Which) -> Result<Target, Failure> {
     let proc = SysRoot::default().proc();
     let scan: Scan =
         Scanner::new(proc.clone()).scan().map_err(|e| Failure::host(format!("cannot look for VMs: {e}")))?;
-    let max_vcpus = common.max_vcpus.unwrap_or_else(|| {
+    let max_vcpus = which.max_vcpus.unwrap_or_else(|| {
         let found = u32::try_from(scan.vcpu_count()).unwrap_or(u32::MAX);
         found.saturating_mul(VCPU_RESERVE).clamp(LEAST_VCPUS, MOST_VCPUS.max(found))
     });
     let vms = scan.vms.len();
-    let selectors = Selectors { pids: common.pids.clone(), names: common.vms.clone() };
+    let selectors = Selectors { pids: which.pids.clone(), names: which.vms.clone() };
     if selectors.is_empty() {
         return Ok(Target { vms, max_vcpus, tgids: Vec::new(), select: Select::default() });
     }
     let found = Finder::new(selectors).resolve(&scan, &proc);
     for error in found.errors {
-        let wait = common.wait && matches!(error, FindError::NoName { .. });
+        let wait = which.wait && matches!(error, FindError::NoName { .. });
         if wait {
             say(format_args!("{error}; waiting for it"));
         } else if error.needs_privileges() {
@@ -367,9 +396,9 @@ fn target(common: &Common) -> Result<Target, Failure> {
             return Err(Failure::usage(error));
         }
     }
-    let patterns = common.vms.iter().any(|name| crate::host::names::is_glob(name));
-    if common.wait || patterns {
-        let select = Select { pids: common.pids.clone(), names: common.vms.clone() };
+    let patterns = which.vms.iter().any(|name| crate::host::names::is_glob(name));
+    if which.wait || patterns {
+        let select = Select { pids: which.pids.clone(), names: which.vms.clone(), ..Select::default() };
         return Ok(Target { vms, max_vcpus, tgids: Vec::new(), select });
     }
     let tgids = found.vms.iter().map(|vm| vm.pid).collect();

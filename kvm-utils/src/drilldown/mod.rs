@@ -12,6 +12,8 @@ pub mod irq;
 pub mod msr;
 pub mod noun;
 pub mod registry;
+pub mod report;
 pub mod rip;
+pub mod sample;
 pub mod tally;
 pub mod time;

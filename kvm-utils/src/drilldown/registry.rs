@@ -37,6 +37,24 @@ pub static SHARED_MAPS: &[&str] = &[
     "CLOCK",
 ];
 
+/// Drill-downs that can be named, each once: of those with variants the plain one.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for noun in REGISTRY.iter().filter(|noun| !std::ptr::eq(**noun, &derived::NOUN)) {
+        if !names.contains(&noun.name) {
+            names.push(noun.name);
+        }
+    }
+    names
+}
+
+/// The drill-down of this name; of those with variants the plain one.
+#[must_use]
+pub fn named(name: &str) -> Option<&'static Noun> {
+    REGISTRY.iter().find(|noun| noun.name == name).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -78,5 +96,14 @@ mod tests {
             assert!(noun.columns.iter().any(|c| c.id == noun.sort), "{}", noun.name);
             assert!(claims(noun.columns.iter().map(|c| c.id)).values().all(|n| *n == 1), "{}", noun.name);
         }
+    }
+
+    #[test]
+    fn each_name_names_a_drill_down_and_derived_has_none() {
+        let names = names();
+        assert!(names.starts_with(&["exits", "msr", "wrmsr"]), "{names:?}");
+        assert!(names.iter().all(|name| named(name).is_some_and(|noun| noun.name == *name)));
+        assert!(!names.contains(&"derived"));
+        assert!(std::ptr::eq(named("io").unwrap(), &io::IO));
     }
 }

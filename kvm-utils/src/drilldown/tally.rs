@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::exits::{collect::VcpuKey, report::Scope};
+use super::{exits::collect::VcpuKey, sample::Scope};
 use crate::bpf::rows::Slice;
 
 #[derive(Debug, Default)]

@@ -38,6 +38,15 @@ impl PlaceKind {
     }
 }
 
+impl PlaceKind {
+    /// The kind of this word in reports.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        let all = [Self::Pod, Self::Container, Self::Machine, Self::Unit, Self::Cgroup];
+        all.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
 impl fmt::Display for PlaceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

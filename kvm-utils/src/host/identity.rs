@@ -82,6 +82,22 @@ impl Identity {
         Self { name, vmm: Vmm::Unknown, uuid: None, id: None, within: Vec::new() }
     }
 
+    /// Of a VM in the model.
+    #[must_use]
+    pub fn shown(vm: &crate::model::Vm) -> Self {
+        let place = |place: &crate::model::Place| {
+            let kind = PlaceKind::named(place.kind).unwrap_or(PlaceKind::Cgroup);
+            Place { kind, name: place.name.clone() }
+        };
+        Self {
+            name: vm.name.clone(),
+            vmm: Vmm::Unknown,
+            uuid: vm.uuid.clone(),
+            id: vm.id.clone(),
+            within: vm.within.iter().map(place).collect(),
+        }
+    }
+
     /// Whether and how the VM answers to `wanted`.
     #[must_use]
     pub fn answer(&self, wanted: &str) -> Option<Answer> {

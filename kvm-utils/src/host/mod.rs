@@ -5,6 +5,7 @@
 
 pub mod cgroup;
 pub mod command_line;
+pub mod facts;
 pub mod fds;
 pub mod find;
 pub mod identity;

@@ -40,6 +40,16 @@ impl Posted {
         }
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, more: &Self) -> Self {
+        Self {
+            notifications: self.notifications + more.notifications,
+            nested: self.nested + more.nested,
+            wakeups: self.wakeups + more.wakeups,
+        }
+    }
+
     /// For people.
     #[must_use]
     pub fn sentence(&self) -> String {

@@ -30,6 +30,24 @@ pub struct Stat {
 }
 
 impl Stat {
+    /// Whether a process is `ancestor` or was started by it, directly or not; `None` if that cannot be told because the
+    /// process, or one between, is gone.
+    #[must_use]
+    pub fn descends(proc: &ProcRoot, pid: u32, ancestor: u32) -> Option<bool> {
+        let mut pid = pid;
+        // A process that is older than its parent is impossible, but /proc is not read at one moment.
+        for _ in 0..1000 {
+            if pid == ancestor {
+                return Some(true);
+            }
+            if pid <= 1 {
+                return Some(false);
+            }
+            pid = Self::read(proc, pid).seen()?.ppid;
+        }
+        None
+    }
+
     /// Reads the stat file of `pid`.
     #[must_use]
     pub fn read(proc: &ProcRoot, pid: u32) -> Peek<Self> {

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{Column, Proof, Row};
+use crate::host::Identity;
 
 /// The machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +52,7 @@ pub struct Report {
 }
 
 /// One VM.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vm {
     /// Process id as this tool sees it; of the initial pid namespace where it is not visible from here.
     pub pid: u32,
@@ -77,6 +78,15 @@ pub struct Vm {
     pub rows: Vec<Row>,
     /// Its vCPUs by id.
     pub vcpus: Vec<Vcpu>,
+}
+
+impl Vm {
+    /// Whether it answers to `wanted`: its name, UUID or id, or what it runs in, or a pattern (`*`, `?`) of one of them.
+    #[must_use]
+    pub fn answers(&self, wanted: &str) -> bool {
+        let identity = Identity::shown(self);
+        identity.answer(wanted).is_some() || identity.fits(wanted)
+    }
 }
 
 /// Something that a VM's process runs in.

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::bpf::{prog_info, tracer::Tracer};
+use crate::{
+    bpf::{prog_info, tracer::Tracer},
+    drilldown::sample::CostSample,
+};
 
 /// A sample ends at the first housekeeping after this many runs, or this time.
 const ENOUGH_RUNS: u64 = 1000;
@@ -55,15 +58,9 @@ impl Cost {
         }
     }
 
-    /// Share of one CPU that the programs took in the last sample; `None` before the first.
+    /// What is known.
     #[must_use]
-    pub fn recent(&self) -> Option<f64> {
-        self.share
-    }
-
-    /// Share of one CPU that `exits`, each with its entry, cost in `interval`; `None` while not known.
-    #[must_use]
-    pub fn share(&self, exits: u64, interval: Duration) -> Option<f64> {
-        Some(self.mean_ns? * 2.0 * exits as f64 / interval.as_nanos().max(1) as f64)
+    pub fn sample(&self) -> CostSample {
+        CostSample { mean_ns: self.mean_ns, share: self.share }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kvm_utils_common::rows::INTERRUPTS;
 
 use crate::{
-    drilldown::body::Owner,
+    drilldown::sample::Owner,
     host::{
         ProcRoot,
         process::{Stat, printable},

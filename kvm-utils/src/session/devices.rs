@@ -101,6 +101,12 @@ impl Devices {
         self.given.is_some()
     }
 
+    /// The maps that are known, by process as seen from here.
+    pub fn maps(&self) -> impl Iterator<Item = (u32, &DeviceMap)> {
+        let known = self.known.iter();
+        known.filter_map(|(pid, known)| Some((*pid, known.answer.as_ref()?.as_ref().ok()?)))
+    }
+
     /// Calls the devices in the rows of a VM what it calls them.
     pub fn name(&self, pid: u32, rows: &mut [Row]) {
         let Some(known) = self.known.get(&pid) else { return };

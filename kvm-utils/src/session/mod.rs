@@ -18,7 +18,7 @@ use kvm_utils_common::{
     config::{Trouble, mode},
     vcpu::STATE_DEAD,
 };
-use witness::{Bounds, Reading, Vms, Witness, between};
+use witness::{Reading, Vms, Witness};
 
 use crate::{
     bpf::{
@@ -27,22 +27,23 @@ use crate::{
         snapshot::{Head, Snapshot, read_hist},
         tracer::{Settings, Source, Tracer, TracerError},
     },
-    decode::Isa,
     drilldown::{
-        body::{self, Parts},
         exits::{
-            collect::Collection,
-            group::Groups,
-            report::{Body, Order, Scope, body},
-            rows::Code,
+            collect::{Collection, is_overflow},
+            group::{Groups, VmGroup},
+            rows::{ByCode, Code},
         },
         halt, irq,
         noun::{Aids, NO_AIDS, Noun},
+        report::{Order, report},
+        sample::{
+            Bounds, Crowd, Machine, Notes, Sample, Scope, Troubles, Unlisted, VcpuSample, VmSample, add,
+            between,
+        },
         tally::Tally,
     },
     host::{self, Identity},
-    model::{Host, KvmStat, Proof, Report},
-    view::units,
+    model::{KvmStat, Report, Row},
 };
 
 /// Which VMs a run is about, beyond what the programs filter themselves.
@@ -52,12 +53,18 @@ pub struct Select {
     pub pids: Vec<u32>,
     /// Names, or what else a VM answers to, or patterns; empty = any.
     pub names: Vec<String>,
+    /// Only VMs of processes that this one started, directly or not.
+    pub below: Option<u32>,
 }
 
 impl Select {
     /// Whether this VM in this process is wanted.
     #[must_use]
     pub fn wants(&self, pid: u32, vm: &Identity) -> bool {
+        let ours = |ancestor| host::process::Stat::descends(&host::ProcRoot::default(), pid, ancestor);
+        if self.below.is_some_and(|ancestor| ours(ancestor) == Some(false)) {
+            return false;
+        }
         self.names.is_empty()
             || self.pids.contains(&pid)
             || self.names.iter().any(|name| vm.answer(name).is_some() || vm.fits(name))
@@ -73,6 +80,7 @@ const TSC_OFFSETS_NS: u64 = 2_000_000_000;
 
 /// What the counters said when an interval began.
 struct Mark {
+    time: SystemTime,
     /// KVM's statistic since the run began, of all its VMs.
     bounds: Result<Bounds, String>,
     /// The same, of the VMs that had not ended when the interval began.
@@ -132,8 +140,10 @@ impl Session {
     ) -> Result<Self, TracerError> {
         let root = host::SysRoot::default();
         let proc = root.proc();
-        let filtered =
-            !settings.tgids.is_empty() || !settings.vcpu_ids.is_empty() || !select.names.is_empty();
+        let filtered = !settings.tgids.is_empty()
+            || !settings.vcpu_ids.is_empty()
+            || !select.names.is_empty()
+            || select.below.is_some();
         let info = host::HostInfo::gather(&root);
         let tsc_offsets = (settings.source == Source::Tracepoint && noun.counters > 0)
             .then(|| (host::KvmStat::new(&root, settings.pid_namespace.is_none()), 0));
@@ -146,6 +156,7 @@ impl Session {
         tracer.read(&mut snapshot);
         let posts = posted(noun, &root);
         let mark = |bounds: Result<Bounds, String>| Mark {
+            time: SystemTime::now(),
             interval_bounds: bounds.clone(),
             bounds,
             missed: Some(0),
@@ -204,6 +215,12 @@ impl Session {
         self.aids = Some(aids);
     }
 
+    /// The drill-down.
+    #[must_use]
+    pub fn noun(&self) -> &'static Noun {
+        self.noun
+    }
+
     /// How exits are learned of.
     #[must_use]
     pub fn source(&self) -> Source {
@@ -253,7 +270,7 @@ impl Session {
         // A process is asked once for all of its vCPUs.
         let mut identities: BTreeMap<u32, Identity> = BTreeMap::new();
         for head in newcomers {
-            if self.dropped.contains(&head.slot) || crate::drilldown::exits::collect::is_overflow(&head) {
+            if self.dropped.contains(&head.slot) || is_overflow(&head) {
                 continue;
             }
             let identity = identities.entry(head.tgid).or_insert_with(|| self.identify(&head));
@@ -344,12 +361,36 @@ impl Session {
     ///
     /// If the kernel refuses to change a map.
     pub fn interval(&mut self, order: &Order) -> Result<Report, TracerError> {
+        let sample = self.interval_sample()?;
+        let report = self.report(&sample, order);
+        self.miss(&report);
+        Ok(report)
+    }
+
+    /// Ends the interval and returns what was counted in it.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn interval_sample(&mut self) -> Result<Sample, TracerError> {
         let (mark, readings) = self.copy()?;
         self.meet();
-        let report = self.report(Scope::Interval, &mark, order);
-        self.miss(&report);
+        let sample = self.sample(Scope::Interval, &mark);
         self.next_interval(mark, &readings);
-        Ok(report)
+        Ok(sample)
+    }
+
+    /// Ends the interval and returns what was counted in it, and in the whole run up to the same moment.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn last_samples(&mut self) -> Result<(Sample, Sample), TracerError> {
+        let (mark, readings) = self.copy()?;
+        self.meet();
+        let samples = (self.sample(Scope::Interval, &mark), self.sample(Scope::Run, &mark));
+        self.next_interval(mark, &readings);
+        Ok(samples)
     }
 
     /// Ends the interval and returns only its exits by reason.
@@ -410,10 +451,10 @@ impl Session {
         let (mark, _) = self.copy()?;
         self.meet();
         self.settle();
-        let report = self.report(Scope::Run, &mark, order);
+        let report = self.report(&self.sample(Scope::Run, &mark), order);
         if self.miss(&report) {
             self.settle();
-            return Ok(self.report(Scope::Run, &mark, order));
+            return Ok(self.report(&self.sample(Scope::Run, &mark), order));
         }
         Ok(report)
     }
@@ -422,6 +463,11 @@ impl Session {
     /// it listens itself.
     pub fn ask_for_devices(&mut self, given: Option<PathBuf>) {
         self.devices = Some(Devices::new(given));
+    }
+
+    /// What devices are called, by process, as far as it is known.
+    pub fn device_maps(&self) -> impl Iterator<Item = (u32, &host::qmp::DeviceMap)> {
+        self.devices.iter().flat_map(Devices::maps)
     }
 
     /// Asks for the devices of VMs that are new.
@@ -459,6 +505,7 @@ impl Session {
         self.bury()?;
         self.collection.close_interval();
         let mark = Mark {
+            time: SystemTime::now(),
             bounds: self.bounds(Vms::All, &readings),
             interval_bounds: self.bounds(Vms::Unsettled, &readings),
             missed: self.tracer.missed(),
@@ -472,122 +519,105 @@ impl Session {
         Ok((mark, readings))
     }
 
-    fn report(&self, scope: Scope, now: &Mark, order: &Order) -> Report {
+    /// The report of a sample that was taken just now.
+    #[must_use]
+    pub fn report(&self, sample: &Sample, order: &Order) -> Report {
+        let complete = |pid: u32, rows: &mut [Row]| {
+            if let Some(devices) = &self.devices {
+                devices.name(pid, rows);
+            }
+        };
+        report(sample, order, self.aids.as_ref().unwrap_or(&NO_AIDS), &complete)
+    }
+
+    /// What was counted, with `now` at its end.
+    fn sample(&self, scope: Scope, now: &Mark) -> Sample {
         let (began, began_ns) = match scope {
             Scope::Interval => (&self.interval_began, self.collection.began_ns),
             Scope::Run => (&self.run_began, self.began_ns),
         };
-        let interval = Duration::from_nanos(self.collection.now_ns.saturating_sub(began_ns));
-        let exits = body(&self.collection, &self.groups, scope, interval, began_ns, order);
         let since = |now: Option<u64>, began: Option<u64>| Some(now?.saturating_sub(began.unwrap_or(0)));
-        let mut proof = Proof {
-            source: self.tracer.source().name(),
-            counted: exits.counted,
+        let groups = self.groups.vms.iter().filter(|vm| scope == Scope::Run || !vm.settled);
+        let vms: Vec<VmSample> = groups.map(|group| self.vm_sample(group, scope, began_ns)).collect();
+        let has_vm = |tgid| vms.iter().any(|vm| vm.tgid == tgid);
+        let crowd = |(tgid, slice): (u32, Slice)| {
+            let owner = self.crowds.owner(tgid, has_vm, !self.filtered);
+            (tgid, Crowd { owner, slice })
+        };
+        let overflow = self.collection.vcpus.values().filter(|state| is_overflow(&state.head));
+        Sample {
+            noun: self.noun,
+            scope,
+            time: now.time,
+            interval: Duration::from_nanos(self.collection.now_ns.saturating_sub(began_ns)),
+            host: Machine {
+                kernel: self.info.kernel.clone(),
+                cpus: self.info.cpus_online,
+                cpu: self.info.cpu.clone(),
+                isa: host::info::vendor_isa(&self.root),
+            },
+            source: self.tracer.source(),
             kvm_stat: match scope {
+                _ if self.noun.build.is_some() => KvmStat::NotKept,
                 Scope::Interval => between(&began.interval_bounds, &now.interval_bounds),
                 Scope::Run => between(&began.bounds, &now.bounds),
             },
+            bounds: [began.bounds.clone(), now.bounds.clone()],
             missed: since(now.missed, began.missed),
-            unpaired: exits.unpaired,
-            entries_without_exit: exits.entries_without_exit,
-            in_progress: exits.in_progress,
-            vcpus_full: exits.overflow,
-            histograms_full: now.trouble[0] - began.trouble[0],
-            unreadable: now.trouble[1] - began.trouble[1],
-            rows_full: now.trouble[2] - began.trouble[2],
-            own_cost: self.cost.share(exits.counted, interval),
-        };
-        let isa = exits.isa.map(Isa::from_raw).or_else(|| host::info::vendor_isa(&self.root));
-        let hints = if self.noun.build.is_none() { hints(&exits) } else { Vec::new() };
-        let mut notes = Vec::new();
-        let (vms, totals) = if self.noun.build.is_some() {
-            let body = body::body(&Parts {
-                noun: self.noun,
-                tally: &self.tally,
-                collection: &self.collection,
-                groups: &self.groups,
-                scope,
-                interval,
-                began_ns,
-                exits: &exits.by_code,
-                isa,
-                order,
-                aids: self.aids.as_ref().unwrap_or(&NO_AIDS),
-                owner: &|tgid| {
-                    let has_vm = |tgid| self.groups.vms.iter().any(|vm| vm.tgid == tgid);
-                    self.crowds.owner(tgid, has_vm, !self.filtered)
-                },
-                complete: &|pid, rows| {
-                    if let Some(devices) = &self.devices {
-                        devices.name(pid, rows);
-                    }
-                },
-            });
-            proof.counted = body.counted;
-            proof.kvm_stat = KvmStat::NotKept;
-            proof.own_cost = self.cost.recent();
-            notes.extend(body.notes);
-            notes.extend(self.devices.iter().flat_map(Devices::notes));
-            if body.left_out > 0 {
-                let rows = units::counted(body.left_out as u64, "row is", "rows are");
-                notes.push(format!("{rows} not shown; --top N shows the first N"));
-            }
-            if body.unattributed > 0 {
-                let (one, many) = self.noun.counting;
-                notes.push(format!(
-                    "{} more came in interrupts of the host or on threads of the kernel, for these VMs or others: \
-                     without --pid, --vm and --vcpu they are shown",
-                    units::counted(body.unattributed, one, many)
-                ));
-            }
-            if self.blind_to_interrupts {
-                notes.push(
-                    "this kernel does not show when it deals with an interrupt of the host: what comes in one is \
-                     shown under the thread that it came upon"
-                        .to_owned(),
-                );
-            }
-            (body.vms, body.totals)
-        } else {
-            (exits.vms, exits.totals)
-        };
-        notes.extend(self.tracer.lacks().iter().cloned());
-        if let (Some(posted), Some(before)) = (now.posted, began.posted) {
-            let posted = posted.since(&before);
-            if posted != host::Posted::default() || !std::ptr::eq(self.noun, &irq::NOUN) {
-                notes.push(posted.sentence());
-            }
-        }
-        if scope == Scope::Run && self.unlisted > 0 {
-            notes.push(format!("{} VMs that ended earlier are in the totals only", self.unlisted));
-        }
-        if self.groups.ambiguous() {
-            notes.push(
-                "a process runs several VMs, which classic tracepoints do not tell apart: its vCPUs are told apart \
-                 by thread"
-                    .to_owned(),
-            );
-        }
-        Report {
-            noun: self.noun.name,
-            counting: self.noun.counting,
-            columns: self.noun.columns,
-            one_row: self.noun.build.is_some_and(|build| build.one_row),
-            time: SystemTime::now(),
-            interval,
-            summary: scope == Scope::Run,
-            host: Host {
-                kernel: self.info.kernel.clone(),
-                isa: isa.map_or_else(|| "unknown".to_owned(), |isa| isa.to_string()),
-                cpus: self.info.cpus_online,
-                cpu: self.info.cpu.clone(),
+            trouble: Troubles {
+                histograms_full: now.trouble[0] - began.trouble[0],
+                unreadable: now.trouble[1] - began.trouble[1],
+                rows_full: now.trouble[2] - began.trouble[2],
             },
-            events: proof.counted,
-            proof,
-            hints,
-            notes,
+            cost: self.cost.sample(),
+            crowds: self.tally.crowds(scope).filter(|(_, slice)| !slice.is_empty()).map(crowd).collect(),
+            overflow: overflow.map(|state| state.by_code(scope)).fold(ByCode::new(), |mut sum, more| {
+                add(&mut sum, &more);
+                sum
+            }),
+            unlisted: match scope {
+                Scope::Interval => Unlisted::default(),
+                Scope::Run => Unlisted {
+                    vms: self.unlisted,
+                    exits: self.collection.folded.clone(),
+                    slice: self.tally.folded().clone(),
+                },
+            },
             vms,
-            totals,
+            posted: now.posted.zip(began.posted).map(|(now, began)| now.since(&began)),
+            blind_to_interrupts: self.noun.build.is_some() && self.blind_to_interrupts,
+            ambiguous: self.groups.ambiguous(),
+            notes: Notes {
+                devices: self.devices.iter().flat_map(Devices::notes).collect(),
+                lacks: self.tracer.lacks().to_vec(),
+            },
+        }
+    }
+
+    fn vm_sample(&self, group: &VmGroup, scope: Scope, began_ns: u64) -> VmSample {
+        let known =
+            group.vcpus.iter().filter_map(|(key, id)| Some((key, *id, self.collection.vcpus.get(key)?)));
+        let vcpus = known.map(|(key, id, state)| VcpuSample {
+            key: *key,
+            id: (id != u32::MAX).then_some(id),
+            tid: state.head.shown_tid(),
+            ended: state.ended,
+            isa: state.head.isa,
+            wall_ns: state.until_ns.saturating_sub(state.head.since.max(began_ns)),
+            exits: state.by_code(scope),
+            slice: self.tally.of(*key, scope),
+            unpaired: match scope {
+                Scope::Interval => state.unpaired_in_interval(),
+                Scope::Run => (state.head.unpaired_exits, state.head.unpaired_entries),
+            },
+            running: state.pending().map(|(since, cell)| (cell.code, state.until_ns.saturating_sub(since))),
+        });
+        VmSample {
+            serial: group.serial,
+            tgid: group.tgid,
+            who: group.shown(),
+            settled: group.settled,
+            vcpus: vcpus.collect(),
         }
     }
 
@@ -608,19 +638,4 @@ fn posted(noun: &'static Noun, root: &host::SysRoot) -> Option<host::Posted> {
         .any(|of| std::ptr::eq(noun, of))
         .then(|| host::Posted::read(root))
         .flatten()
-}
-
-/// What the numbers suggest to look at: a class that makes up a third of the exits, or more.
-fn hints(body: &Body) -> Vec<String> {
-    let all: u64 = body.by_code.iter().map(|(_, count)| count).sum();
-    body.by_code
-        .iter()
-        .filter(|(_, count)| all > 0 && count.saturating_mul(3) >= all)
-        .filter_map(|(code, count)| hint(*code, *count as f64 / all as f64))
-        .collect()
-}
-
-fn hint(code: Code, share: f64) -> Option<String> {
-    let reason = code.reason()?;
-    Some(format!("{:.0} % of these exits are {reason}: {}", share * 100.0, reason.class().help()))
 }

@@ -8,28 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     bpf::snapshot::Head,
-    drilldown::exits::{
-        collect::{Collection, is_overflow},
-        group::{Groups, VmGroup},
+    drilldown::{
+        exits::{
+            collect::{Collection, is_overflow},
+            group::{Groups, VmGroup},
+        },
+        sample::Bounds,
     },
     host::{
         self,
         kvm_stat::{ProcessExits, VmExits},
     },
-    model::KvmStat,
 };
 
 /// A vCPU that left the guest no longer ago than this may still be on its way to KVM's own counter, ns.
 const IN_MOTION_NS: u64 = 1_000_000;
-
-/// Exits since the beginning of the run, according to KVM: at least and at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// At least.
-    pub least: u64,
-    /// At most.
-    pub most: u64,
-}
 
 impl Bounds {
     fn plus(self, other: Self) -> Self {
@@ -194,18 +187,6 @@ fn at_end(head: &Head) -> Option<Bounds> {
     Some(Bounds { least: exits, most: exits + u64::from(head.taken_at_exit) })
 }
 
-/// The statistic of an interval, from the bounds at its beginning and at its end.
-#[must_use]
-pub fn between(began: &Result<Bounds, String>, ended: &Result<Bounds, String>) -> KvmStat {
-    match (began, ended) {
-        (Ok(began), Ok(ended)) => KvmStat::Between {
-            least: ended.least.saturating_sub(began.most),
-            most: ended.most.saturating_sub(began.least),
-        },
-        (Err(why), _) | (_, Err(why)) => KvmStat::Unknown(why.clone()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,13 +205,5 @@ mod tests {
         assert_eq!(since(Some(&began), Some(&now)), 39);
         assert_eq!(since(None, Some(&now)), 139);
         assert_eq!(since(Some(&began), None), 0);
-    }
-
-    #[test]
-    fn an_interval_lies_between_the_widest_readings() {
-        let began = Ok(Bounds { least: 10, most: 12 });
-        let ended = Ok(Bounds { least: 30, most: 31 });
-        assert_eq!(between(&began, &ended), KvmStat::Between { least: 18, most: 21 });
-        assert!(matches!(between(&began, &Err("gone".to_owned())), KvmStat::Unknown(_)));
     }
 }

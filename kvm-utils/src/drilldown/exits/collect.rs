@@ -11,10 +11,13 @@ use kvm_utils_common::{
 };
 
 use super::{
-    rows::Code,
+    rows::{ByCode, Code},
     stats::{ExitStats, Sparse},
 };
-use crate::bpf::snapshot::{CellCopy, Head, Snapshot};
+use crate::{
+    bpf::snapshot::{CellCopy, Head, Snapshot},
+    drilldown::sample::Scope,
+};
 
 /// Reads one histogram of the kernel by record and index; `None` where there is none.
 pub type ReadHist<'a> = &'a dyn Fn(u32, u32) -> Option<Box<[u32; BUCKETS]>>;
@@ -77,6 +80,23 @@ impl VcpuState {
         (self.head.unpaired_exits - self.began_unpaired.0, self.head.unpaired_entries - self.began_unpaired.1)
     }
 
+    /// Its exits by reason.
+    #[must_use]
+    pub fn by_code(&self, scope: Scope) -> ByCode {
+        let mut sums = ByCode::new();
+        for cell in self.cells.values() {
+            let stats = match scope {
+                Scope::Interval => cell.interval.clone(),
+                Scope::Run => cell.run(),
+            };
+            // A reason that only waits (an idle vCPU in HLT) has no exit in this interval, but time.
+            if stats.count > 0 || stats.timed > 0 || stats.within_ns > 0 {
+                sums.entry(cell.code).or_default().add(&stats);
+            }
+        }
+        sums
+    }
+
     /// The exit now going on: since when, and its cell. Not for a vCPU that ended: its last exit never ends.
     #[must_use]
     pub fn pending(&self) -> Option<(u64, &CellState)> {
@@ -98,7 +118,7 @@ pub struct Collection {
     /// Which vCPU holds a record now.
     holders: HashMap<u32, VcpuKey>,
     /// Exits of the run whose vCPUs are forgotten.
-    pub folded: BTreeMap<Code, ExitStats>,
+    pub folded: ByCode,
     /// Beginning of the interval, monotonic ns.
     pub began_ns: u64,
     /// Time of the last copy, monotonic ns.

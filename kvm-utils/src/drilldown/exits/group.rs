@@ -14,6 +14,8 @@ use crate::{
 /// A VM, as far as its vCPUs tell.
 #[derive(Clone, Debug)]
 pub struct VmGroup {
+    /// Number that no other VM of the run has.
+    pub serial: u64,
     /// Process in the initial pid namespace.
     pub tgid: u32,
     /// Process as seen from here; 0 = not visible.
@@ -45,28 +47,19 @@ impl VmGroup {
 
     /// Who it is, for the model, without any numbers.
     #[must_use]
-    pub fn shown(&self, ended: bool) -> Vm {
+    pub fn shown(&self) -> Vm {
+        let places = self.identity.within.iter();
         Vm {
             pid: self.shown_pid(),
             name: self.identity.name.clone(),
             vmm: self.identity.vmm.as_str().to_owned(),
             uuid: self.identity.uuid.clone(),
             id: self.identity.id.clone(),
-            within: self.within(),
-            ended,
-            events: 0,
-            busy_share: None,
-            waiting_share: None,
-            rows: Vec::new(),
-            vcpus: Vec::new(),
+            within: places
+                .map(|place| Place { kind: place.kind.as_str(), name: place.name.clone() })
+                .collect(),
+            ..Vm::default()
         }
-    }
-
-    /// What its process runs in, for the model.
-    #[must_use]
-    pub fn within(&self) -> Vec<Place> {
-        let places = self.identity.within.iter();
-        places.map(|place| Place { kind: place.kind.as_str(), name: place.name.clone() }).collect()
     }
 }
 
@@ -75,6 +68,8 @@ impl VmGroup {
 pub struct Groups {
     /// The VMs.
     pub vms: Vec<VmGroup>,
+    /// VMs ever seen.
+    seen: u64,
 }
 
 impl Groups {
@@ -89,7 +84,9 @@ impl Groups {
                 && (head.kvm == 0 || vm.vcpus.iter().all(|(_, id)| *id != head.vcpu_id))
         });
         let index = found.unwrap_or_else(|| {
+            self.seen += 1;
             self.vms.push(VmGroup {
+                serial: self.seen,
                 tgid: head.tgid,
                 ns_tgid: head.ns_tgid,
                 kvm: head.kvm,

@@ -1,6 +1,6 @@
 //! The columns of `exits`, and one row of them.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use kvm_utils_common::exits::{CODE_OTHER, CODE_UNREADABLE};
 
@@ -65,6 +65,9 @@ impl Code {
         self.reason().is_some_and(ExitReason::is_waiting)
     }
 }
+
+/// Exits by reason.
+pub type ByCode = BTreeMap<Code, ExitStats>;
 
 /// What the shares of a row are shares of.
 #[derive(Clone, Copy, Debug)]

@@ -4,6 +4,8 @@
 //! each range named after the region of memory or the device that answers there (mtree_print_flatview,
 //! system/memory.c). Address spaces that look the same share a view; which number a view has says nothing.
 
+use serde::{Deserialize, Serialize};
+
 use crate::host::process::printable;
 
 /// The name of the address space that holds I/O ports (memory_map_init, system/physmem.c).
@@ -16,7 +18,7 @@ const MEMORY: &str = "memory";
 const ACCELERATED: &str = " KVM";
 
 /// What answers at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// `ram`: memory; `nv-ram`, memory that keeps its content, counts as well.
     Ram,
@@ -47,7 +49,7 @@ impl Kind {
 
 /// The names of devices by I/O port and guest-physical address, at the moment QEMU was asked: a guest moves devices
 /// (PCI BARs), and devices come and go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceMap {
     ports: Ranges,
     memory: Ranges,
@@ -123,7 +125,7 @@ impl View {
 }
 
 /// A line: `  FIRST-LAST (prio N, KIND): NAME[ @OFFSET][ KVM]`, numbers of 16 hex digits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Range {
     first: u64,
     last: u64,
@@ -161,7 +163,7 @@ fn hex16(digits: &str) -> Option<u64> {
 }
 
 /// Ranges that do not overlap, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Ranges(Vec<Range>);
 
 impl Ranges {
