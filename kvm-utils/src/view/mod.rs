@@ -3,10 +3,12 @@
 
 mod columns;
 pub mod csv;
+pub mod html;
 pub mod json;
 pub mod live;
 pub mod perfetto;
 pub mod prometheus;
+pub mod sentences;
 pub mod table;
 pub mod text;
 pub mod tui;
