@@ -13,10 +13,11 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 use super::{
     options::{HOW, TRUST, Which, duration},
     trace::{HOUSEKEEPING, StopSignals},
-    watch::{self, Devices, Watch},
+    watch::{Devices, Watch},
 };
 use crate::{
     bpf::source::SourceChoice,
+    drilldown::registry::{named, names},
     error::{Failure, say},
     export::{Ask, Collected, Limits, Notify, Pages, Server, listen},
     host::{HostInfo, Scanner, SysRoot},
@@ -51,7 +52,7 @@ Exit codes: 0 ok, 2 usage, 3 this host cannot do it.")]
 pub struct Args {
     /// What to serve: a drill-down, or several (default: exits)
     #[arg(value_name = "NOUN", default_value = "exits", hide_default_value = true,
-          value_parser = PossibleValuesParser::new(watch::names()))]
+          value_parser = PossibleValuesParser::new(names()))]
     nouns: Vec<String>,
     #[command(flatten)]
     which: Which,
@@ -141,7 +142,7 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     loop {
         tokio::select! {
             biased;
-            () = stop.received() => break,
+            _ = stop.received() => break,
             _ = housekeeping.tick() => {
                 watch.housekeep()?;
                 if interval.elapsed() >= INTERVAL {
@@ -174,7 +175,7 @@ async fn serve(args: &Args) -> anyhow::Result<ExitCode> {
 /// The drill-downs that were named, each once.
 fn nouns(args: &Args) -> Vec<&'static crate::drilldown::noun::Noun> {
     let mut nouns: Vec<&'static crate::drilldown::noun::Noun> = Vec::new();
-    for noun in args.nouns.iter().filter_map(|name| watch::named(name)) {
+    for noun in args.nouns.iter().filter_map(|name| named(name)) {
         if !nouns.iter().any(|of| std::ptr::eq(*of, noun)) {
             nouns.push(noun);
         }

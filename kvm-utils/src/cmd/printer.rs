@@ -41,9 +41,6 @@ impl Printer {
     /// A printer for what the options say and what standard output is.
     pub fn new(look: &Look) -> Self {
         let terminal = io::stdout().is_terminal();
-        Self {
-            output: look.output,
-            style: Style { color: terminal && !no_color(), unicode: utf8(), by: look.by, ..Style::default() },
         let (color, unicode) = abilities();
         Self {
             output: look.output,

@@ -1,8 +1,8 @@
 //! What a view may see: rows of cells under columns that have units, grouped by VM and vCPU, with the proof of their
 //! completeness. Nothing here knows of maps, of /proc or of terminals.
 
-mod events;
 pub(crate) mod durations;
+mod events;
 mod history;
 mod proof;
 mod report;

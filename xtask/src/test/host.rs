@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use super::tally::Tally;
-use crate::lab::prometheus;
 use crate::lab::packages::{self, Need};
+use crate::lab::prometheus;
 use crate::process::{self, tie};
 use crate::project::{Project, cargo};
 use crate::ui;
