@@ -13,13 +13,14 @@ use kvm_bench::compare::{files, verdicts::Quantile};
 use super::printer::{no_color, terminal_size, utf8};
 use crate::{
     compare::{
-        Comparison, Outcome, Per, Question, Recording, bench, compare,
+        Comparison, Outcome, Per, Question, Recorded, bench, compare,
         limits::Limits,
         measure::{Floors, Kind},
         view::{json, junit, markdown, table},
     },
     drilldown::registry::REGISTRY,
     error::{CHECK_FAILED, Failure, NOT_COMPARABLE},
+    recording::Recording,
     view::{By, Style},
 };
 
@@ -68,7 +69,8 @@ pub struct Args {
 
 const HOW: &str = "How to show it";
 const WHAT: &str = "What to compare";
-const GATE: &str = "What is too much";
+/// What is too much.
+pub const GATE: &str = "What is too much";
 
 /// What is compared.
 #[derive(ClapArgs, Debug)]
@@ -147,15 +149,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ))
         .into());
     } else {
-        let read =
-            |paths: &[PathBuf]| paths.iter().map(|path| load(path)).collect::<anyhow::Result<Vec<_>>>();
+        let read = |paths: &[PathBuf]| paths.iter().map(|path| load(path)).collect::<Result<Vec<_>, _>>();
         compare(&read(&base)?, &read(&new)?, &question)
     };
     show(&comparison, args).context("cannot write to standard output")?;
     Ok(code(&comparison))
 }
 
-fn code(comparison: &Comparison) -> ExitCode {
+/// The exit code that a comparison amounts to.
+pub(super) fn code(comparison: &Comparison) -> ExitCode {
     match comparison.outcome() {
         Outcome::Passed => ExitCode::SUCCESS,
         Outcome::Failed => ExitCode::from(CHECK_FAILED),
@@ -163,14 +165,10 @@ fn code(comparison: &Comparison) -> ExitCode {
     }
 }
 
-fn question(args: &Args) -> anyhow::Result<Question> {
+fn question(args: &Args) -> Result<Question, Failure> {
     let per = match (args.what.per_base, args.what.per_new) {
         (Some(base), Some(new)) => Per::Units([base, new]),
         _ => args.what.per,
-    };
-    let limits = match &args.gate.limits {
-        Some(path) => Limits::read(path).map_err(Failure::usage)?,
-        None => Limits::default(),
     };
     Ok(Question {
         per,
@@ -179,7 +177,7 @@ fn question(args: &Args) -> anyhow::Result<Question> {
         nouns: args.what.nouns.clone(),
         floors: Floors { events: args.gate.min_change, ..Floors::default() },
         fail_above: args.gate.fail_above,
-        limits,
+        limits: limits(args.gate.limits.as_deref())?,
         force: args.force,
     })
 }
@@ -215,8 +213,20 @@ fn is_json(path: &Path) -> Result<bool, Failure> {
 }
 
 /// Reads a recording.
-fn load(path: &Path) -> anyhow::Result<Recording> {
-    Err(Failure::usage(format!("{} is no recording", path.display())).into())
+pub(super) fn load(path: &Path) -> Result<Recorded, Failure> {
+    let recording = Recording::open(path).map_err(|error| {
+        Failure::usage(format!(
+            "{error}; name a file that `kvm-utils record -o` or `kvm-bench -o json` wrote"
+        ))
+    })?;
+    let name = path.display().to_string();
+    let notes = recording.notes.iter().map(|note| format!("{name}: {note}")).collect();
+    Ok(Recorded { histories: recording.histories(), name, notes })
+}
+
+/// Reads the file of limits, if there is one.
+pub(super) fn limits(path: Option<&Path>) -> Result<Limits, Failure> {
+    path.map_or_else(|| Ok(Limits::default()), |path| Limits::read(path).map_err(Failure::usage))
 }
 
 fn show(comparison: &Comparison, args: &Args) -> anyhow::Result<()> {
@@ -233,7 +243,7 @@ fn show(comparison: &Comparison, args: &Args) -> anyhow::Result<()> {
 }
 
 /// How standard output is to be written to.
-fn style() -> Style {
+pub(super) fn style() -> Style {
     let terminal = io::stdout().is_terminal();
     Style {
         width: Some(if terminal { terminal_size().columns } else { 80 }),
@@ -265,7 +275,7 @@ fn not_negative(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "write a number that is not negative, such as 5".to_owned())
 }
 
-fn percent(text: &str) -> Result<f64, String> {
+pub(super) fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').and_then(|number| not_negative(number).ok());
     number.map(|number| number / 100.0).ok_or_else(|| "write a percentage, such as 10%".to_owned())
 }

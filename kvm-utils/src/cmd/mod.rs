@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, which parses its options and runs.
 
+pub mod baseline;
 pub mod bench;
 pub mod caps;
 pub mod compare;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 
+use super::baseline::Against;
 use crate::{
     drilldown::{noun::Noun, report::Order},
     view::By,
@@ -97,6 +98,9 @@ pub struct Common {
     /// Exit with 1 unless the counts are beyond doubt
     #[arg(long, help_heading = TRUST)]
     pub strict: bool,
+    /// What to hold it against.
+    #[command(flatten)]
+    pub against: Against,
 }
 
 /// What to trace.

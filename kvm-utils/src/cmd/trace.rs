@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use super::{
+    baseline::Baseline,
     derived::Derived,
     options::{Common, Output, Which},
     printer::Printer,
@@ -89,6 +90,7 @@ async fn trace(
 ) -> anyhow::Result<ExitCode> {
     // Signals first: one that comes while the programs are being attached must not be lost.
     let mut stop = StopSignals::new()?;
+    let mut baseline = Baseline::new(&common.against, plan.noun.name)?;
     let target = able(&common.which)?;
     let mut settings = target.settings(&common.which, plan.noun, plan.source)?;
     let select = target.select;
@@ -122,7 +124,7 @@ async fn trace(
                 reports += 1;
                 reported = tick.into();
                 let last = common.count == Some(reports) || end.is_some_and(|end| end <= reported);
-                let report = session.interval(&order).map_err(host_error)?;
+                let report = baseline.interval(&mut session, &order)?;
                 let mut report = beside.instead(report, &order)?;
                 silence.note(&mut report, last);
                 if intervals {
@@ -147,7 +149,7 @@ async fn trace(
     if intervals && output != Output::Table && common.count != Some(reports) {
         let rest = Instant::now().saturating_duration_since(reported);
         if end.is_none_or(|end| end > reported) && (reports == 0 || rest >= LEAST_INTERVAL) {
-            let report = session.interval(&order).map_err(host_error)?;
+            let report = baseline.interval(&mut session, &order)?;
             let mut report = beside.instead(report, &order)?;
             silence.note(&mut report, true);
             printer.show(&report)?;
@@ -159,7 +161,9 @@ async fn trace(
     if output == Output::Table || common.summary {
         printer.show(&summary)?;
     }
-    Ok(verdict(common.strict, &summary))
+    let compared = baseline.finish(&mut session, output)?;
+    let verdict = verdict(common.strict, &summary);
+    Ok(compared.filter(|_| verdict == ExitCode::SUCCESS).unwrap_or(verdict))
 }
 
 /// What is to be traced, if this process can trace at all.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Recording;
+use super::Recorded;
 use crate::model::History;
 
 /// A fact that differs.
@@ -46,7 +46,7 @@ type ByName = BTreeMap<String, String>;
 
 /// Compares each recording with the first: all have to be of the same.
 #[must_use]
-pub fn compare(base: &[Recording], new: &[Recording]) -> Facts {
+pub fn compare(base: &[Recorded], new: &[Recorded]) -> Facts {
     let mut all = Facts::default();
     let mut recordings = base.iter().chain(new).map(facts);
     let Some(first) = recordings.next() else { return all };
@@ -70,8 +70,16 @@ pub fn compare(base: &[Recording], new: &[Recording]) -> Facts {
     all
 }
 
+/// Holds a recording against facts of a machine; what only one of them knows is no difference.
+#[must_use]
+pub fn with_machine(base: &Recorded, machine: &BTreeMap<String, String>) -> Vec<Difference> {
+    let mut base = facts(base);
+    base.retain(|name, _| !name.starts_with(GUEST));
+    pair(&base, machine).differ
+}
+
 /// The facts of all of a recording's drill-downs, with what their reports say of the host.
-fn facts(recording: &Recording) -> ByName {
+fn facts(recording: &Recorded) -> ByName {
     let mut facts = ByName::new();
     for history in &recording.histories {
         let host = &history.whole.host;
@@ -93,7 +101,7 @@ fn facts(recording: &Recording) -> ByName {
 }
 
 /// What each guest is. The drill-down that saw most of them knows of all.
-fn guest_facts(recording: &Recording) -> ByName {
+fn guest_facts(recording: &Recorded) -> ByName {
     let guests = |history: &History| {
         let vms = history.whole.vms.iter().filter(|vm| vm.vmm != NO_VM);
         vms.map(|vm| {

@@ -42,11 +42,13 @@ use crate::{
 
 /// What is in one file.
 #[derive(Clone, Debug)]
-pub struct Recording {
+pub struct Recorded {
     /// The file, as it was named.
     pub name: String,
     /// One for each drill-down.
     pub histories: Vec<History>,
+    /// What the reader must know of it: that it was cut off, for one.
+    pub notes: Vec<String>,
 }
 
 /// What rates are told per.
@@ -163,7 +165,7 @@ impl Comparison {
 
 /// Compares two sides of one or several files each.
 #[must_use]
-pub fn compare(base: &[Recording], new: &[Recording], question: &Question) -> Comparison {
+pub fn compare(base: &[Recorded], new: &[Recorded], question: &Question) -> Comparison {
     let facts = comparable::compare(base, new);
     let method = judge::method([base.len(), new.len()], question.per);
     let mut comparison = Comparison {
@@ -192,6 +194,7 @@ pub fn compare(base: &[Recording], new: &[Recording], question: &Question) -> Co
             .notes
             .push(format!("not known in every file, so it may differ: {}", facts.unknown.join(", ")));
     }
+    comparison.notes.extend(base.iter().chain(new).flat_map(|recorded| recorded.notes.clone()));
     comparison.notes.extend(trust(base, new));
     let has_changes = findings.iter().any(|finding| finding.verdict.is_change());
     if method == Method::Blocks && has_changes {
@@ -206,7 +209,7 @@ pub fn compare(base: &[Recording], new: &[Recording], question: &Question) -> Co
     comparison
 }
 
-fn source(recording: &Recording) -> Source {
+fn source(recording: &Recorded) -> Source {
     let longest = recording.histories.iter().max_by_key(|history| history.whole.interval);
     Source {
         name: recording.name.clone(),
@@ -216,8 +219,8 @@ fn source(recording: &Recording) -> Source {
 }
 
 /// Counts that are in doubt.
-fn trust(base: &[Recording], new: &[Recording]) -> Vec<String> {
-    let doubtful = |recording: &&Recording| {
+fn trust(base: &[Recorded], new: &[Recorded]) -> Vec<String> {
+    let doubtful = |recording: &&Recorded| {
         recording.histories.iter().any(|one| matches!(one.whole.proof.verdict(), Proven::Doubtful(_)))
     };
     let all = base.iter().chain(new).filter(doubtful);

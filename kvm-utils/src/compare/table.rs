@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Recording, tally::Tally};
+use super::{Recorded, tally::Tally};
 use crate::{
     model::{Cell, Column, History, Report, Role, Row, Unit, Vcpu, Vm},
     view::By,
@@ -98,8 +98,8 @@ impl Counted {
 
 /// The tables that both sides have, in the order of the base, and the nouns that only one has.
 #[must_use]
-pub fn tables(base: &[Recording], new: &[Recording], by: By) -> (Vec<Table>, Vec<&'static str>) {
-    let nouns = |side: &[Recording]| -> Vec<&'static str> {
+pub fn tables(base: &[Recorded], new: &[Recorded], by: By) -> (Vec<Table>, Vec<&'static str>) {
+    let nouns = |side: &[Recorded]| -> Vec<&'static str> {
         let mut nouns = Vec::new();
         for history in side.iter().flat_map(|recording| &recording.histories) {
             if !nouns.contains(&history.whole.noun) {
@@ -123,9 +123,9 @@ struct Shape {
     sums_only: bool,
 }
 
-fn table(noun: &'static str, sides: [&[Recording]; 2], by: By) -> Table {
+fn table(noun: &'static str, sides: [&[Recorded]; 2], by: By) -> Table {
     let of =
-        |recording: &'_ Recording| recording.histories.iter().position(|history| history.whole.noun == noun);
+        |recording: &'_ Recorded| recording.histories.iter().position(|history| history.whole.noun == noun);
     let found: [Vec<Option<&History>>; 2] = sides.map(|side| {
         side.iter().map(|recording| of(recording).map(|index| &recording.histories[index])).collect()
     });

@@ -417,10 +417,19 @@ impl Session {
     ///
     /// If the kernel refuses to change a map.
     pub fn interval(&mut self, order: &Order) -> Result<Report, TracerError> {
+        Ok(self.interval_with_sample(order)?.1)
+    }
+
+    /// As [`Session::interval`], with what the report is made of.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn interval_with_sample(&mut self, order: &Order) -> Result<(Sample, Report), TracerError> {
         let sample = self.interval_sample()?;
         let report = self.report(&sample, order);
         self.miss(&report);
-        Ok(report)
+        Ok((sample, report))
     }
 
     /// Ends the interval and returns what was counted in it.

@@ -1,7 +1,7 @@
 //! Something changed, and it is found and named.
 
 use kvm_utils::compare::{
-    Comparison, Outcome, Per, Question, Recording, compare,
+    Comparison, Outcome, Per, Question, Recorded, compare,
     finding::{Finding, Verdict},
     limits::Limits,
     measure::{Kind, Measure},
@@ -15,12 +15,12 @@ use crate::{
 };
 
 /// One recording a side.
-fn one_each(base: &World, new: &World) -> (Recording, Recording) {
+fn one_each(base: &World, new: &World) -> (Recorded, Recorded) {
     let mut random = Random::new(3);
     (base.record(&mut random, "base.kvmrec"), new.record(&mut random, "new.kvmrec"))
 }
 
-fn several(world: &World, count: usize, random: &mut Random) -> Vec<Recording> {
+fn several(world: &World, count: usize, random: &mut Random) -> Vec<Recorded> {
     (0..count).map(|number| world.record(random, &format!("{number}.kvmrec"))).collect()
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use kvm_utils::{
     compare::{
-        Comparison, Outcome, Per, Question, Recording, compare,
+        Comparison, Outcome, Per, Question, Recorded, compare,
         finding::{Finding, Verdict},
         table::What,
         view::{json, junit, markdown, table},
@@ -44,7 +44,7 @@ fn guests() -> impl Strategy<Value = (World, World, u64)> {
     )
 }
 
-fn several(world: &World, random: &mut Random, files: usize) -> Vec<Recording> {
+fn several(world: &World, random: &mut Random, files: usize) -> Vec<Recorded> {
     (0..files).map(|_| world.record(random, "x")).collect()
 }
 
@@ -53,7 +53,7 @@ const TIMES: u64 = 4;
 const BUCKETS: u16 = 32;
 
 /// The same with all times four times as long: of intervals, and of exits.
-fn slower(recording: &Recording) -> Recording {
+fn slower(recording: &Recorded) -> Recorded {
     let row = |row: &mut Row| {
         if let Some(durations) = &mut row.durations {
             durations.total_ns *= TIMES;
@@ -162,7 +162,7 @@ fn any_row() -> impl Strategy<Value = Row> {
     )
 }
 
-fn any_recording() -> impl Strategy<Value = Recording> {
+fn any_recording() -> impl Strategy<Value = Recorded> {
     let interval = prop_oneof![Just(0), Just(1), 1_u64..3_000_000_000, Just(u64::MAX / 1_000_000_000)];
     let report = move || {
         (prop::collection::vec(any_row(), 0..4), interval.clone())

@@ -7,7 +7,7 @@ use std::{
 };
 
 use kvm_utils::{
-    compare::Recording,
+    compare::Recorded,
     drilldown::exits::{
         rows::{COLUMNS, Code, Whole, row},
         stats::ExitStats,
@@ -80,7 +80,7 @@ impl World {
     }
 
     /// Records it.
-    pub fn record(&self, random: &mut Random, name: &str) -> Recording {
+    pub fn record(&self, random: &mut Random, name: &str) -> Recorded {
         let load = self.noise.series(random, self.intervals);
         let run = (self.between_runs * random.normal()).exp();
         let mut whole: BTreeMap<Code, ExitStats> = BTreeMap::new();
@@ -125,12 +125,13 @@ fn exits(count: u64, ns: f64, random: &mut Random) -> ExitStats {
     stats
 }
 
-pub fn history(name: &str, intervals: Vec<Report>, whole: Report) -> Recording {
+pub fn history(name: &str, intervals: Vec<Report>, whole: Report) -> Recorded {
     let facts = [("kernel", "6.12.107"), ("isa", "svm"), ("vms", "web-1 (qemu, 1 vCPUs)")];
     let facts = facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    Recording {
+    Recorded {
         name: name.to_owned(),
         histories: vec![History { fingerprint: Fingerprint { facts }, intervals, whole }],
+        notes: Vec::new(),
     }
 }
 
