@@ -28,6 +28,7 @@ mod drilldown_msr;
 mod drilldown_rip;
 mod drilldown_time;
 mod exit_events;
+mod exits_recorded;
 mod guest;
 mod host_bench;
 mod kvm_bench;
@@ -64,6 +65,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_halt::RAW, drilldown_halt::CLASSIC),
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),
         (exit_events::RAW, exit_events::CLASSIC),
+        (exits_recorded::RAW, exits_recorded::CLASSIC),
         (host_bench::RAW, host_bench::CLASSIC),
         (kvm_bench::RAW, kvm_bench::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
