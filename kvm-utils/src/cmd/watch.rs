@@ -183,6 +183,15 @@ impl Watch {
         self.sessions.iter_mut().map(|session| session.interval_sample().map_err(host_error)).collect()
     }
 
+    /// The same, each with what was counted in the whole run up to the same moment.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn last_samples(&mut self) -> Result<Vec<(Sample, Sample)>, Failure> {
+        self.sessions.iter_mut().map(|session| session.last_samples().map_err(host_error)).collect()
+    }
+
     /// Ends the interval and reports it, of each drill-down: all rows, in the order of its own.
     ///
     /// # Errors

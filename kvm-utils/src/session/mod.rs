@@ -82,6 +82,7 @@ const TSC_OFFSETS_NS: u64 = 2_000_000_000;
 
 /// What the counters said when an interval began.
 struct Mark {
+    time: SystemTime,
     /// KVM's statistic since the run began, of all its VMs.
     bounds: Result<Bounds, String>,
     /// The same, of the VMs that had not ended when the interval began.
@@ -159,6 +160,7 @@ impl Session {
         tracer.read(&mut snapshot);
         let posts = posted(noun, &root);
         let mark = |bounds: Result<Bounds, String>| Mark {
+            time: SystemTime::now(),
             interval_bounds: bounds.clone(),
             bounds,
             missed: Some(0),
@@ -569,6 +571,7 @@ impl Session {
         self.bury()?;
         self.collection.close_interval();
         let mark = Mark {
+            time: SystemTime::now(),
             bounds: self.bounds(Vms::All, &readings),
             interval_bounds: self.bounds(Vms::Unsettled, &readings),
             missed: self.tracer.missed(),
@@ -611,7 +614,7 @@ impl Session {
         Sample {
             noun: self.noun,
             scope,
-            time: SystemTime::now(),
+            time: now.time,
             interval: Duration::from_nanos(self.collection.now_ns.saturating_sub(began_ns)),
             host: Machine {
                 kernel: self.info.kernel.clone(),

@@ -33,6 +33,7 @@ mod guest;
 mod host_bench;
 mod kvm_bench;
 mod placement;
+mod recording;
 mod robustness;
 mod tracer_attach;
 mod tracer_counts;
@@ -66,6 +67,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),
         (exit_events::RAW, exit_events::CLASSIC),
         (exits_recorded::RAW, exits_recorded::CLASSIC),
+        (recording::RAW, recording::CLASSIC),
         (host_bench::RAW, host_bench::CLASSIC),
         (kvm_bench::RAW, kvm_bench::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
@@ -90,6 +92,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         groups.push(drilldown_msr::PATHS);
     }
     groups.push(tracer_linux::NAMES);
+    groups.push(recording::TESTS);
     groups.push(host_bench::TESTS);
     groups.into_iter().flatten()
 }
