@@ -1,5 +1,7 @@
 //! `kvm-utils report`: shows a recording in all ways that a live run can be shown.
 
+mod perfetto;
+
 use std::{
     path::PathBuf,
     process::ExitCode,
@@ -38,6 +40,7 @@ use crate::{
   kvm-utils report day.kvmrec --from 2026-11-26T08:00:00Z
   kvm-utils report day.kvmrec --intervals -i 10m -o json
   kvm-utils report day.kvmrec --list                 what is in it
+  kvm-utils report web.kvmrec --perfetto web.pftrace exits one by one, for ui.perfetto.dev
 
 Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 the file
 cannot be read.")]
@@ -69,6 +72,13 @@ pub struct Args {
     /// Put successive intervals together, to at least this time each
     #[arg(short, long, value_name = "T", value_parser = duration, requires = "intervals", help_heading = WHEN)]
     interval: Option<Duration>,
+    /// Write the exits that were kept one by one (record --events) to this file, as a trace for ui.perfetto.dev
+    ///
+    /// A process for each VM, a thread for each vCPU, a slice for each exit; where there is none, the vCPU is in the guest. Exits
+    /// that there was no room for are counted on a track of their own. With - as the file it goes to standard output.
+    #[arg(long, value_name = "TRACE", conflicts_with_all = ["nouns", "list", "intervals", "output", "by", "top", "sort"],
+          help_heading = HOW)]
+    perfetto: Option<PathBuf>,
     #[command(flatten)]
     look: Look,
     /// Sort rows by this column (default: each drill-down's own)
@@ -125,6 +135,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     if args.list {
         return list(&recording);
+    }
+    if let Some(path) = &args.perfetto {
+        return perfetto::write(args, &recording, path);
     }
     let wanted = wanted(args, &recording)?;
     cut(args, &mut recording)?;
@@ -266,6 +279,15 @@ fn list(recording: &Recording) -> anyhow::Result<ExitCode> {
             crate::view::text::safe(&name, true),
             crate::view::text::safe(&value, true)
         )?;
+    }
+    if !recording.events.is_empty() {
+        let (mut told, mut lost) = (0, 0);
+        for batch in recording.batches() {
+            let batch = batch.map_err(Failure::host)?;
+            (told, lost) = (told + batch.told(), lost + batch.lost());
+        }
+        let lost = if lost > 0 { format!(", {} lost", units::count(lost)) } else { String::new() };
+        writeln!(out, "{:10} {}{lost}", "one by one", units::counted(told, "exit", "exits"))?;
     }
     writeln!(out, "tool = {}", crate::view::text::safe(&recording.header.tool, true))?;
     let asked = Duration::from_nanos(recording.header.interval);

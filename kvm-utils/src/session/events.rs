@@ -70,6 +70,11 @@ impl Stream {
         self.lost.remove(&key);
     }
 
+    /// Events that were read.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.len() as u64 + self.batch.told
+    }
+
     /// Ends the batch.
     pub(super) fn take(&mut self, now_ns: u64) -> EventBatch {
         let batch = std::mem::take(&mut self.batch).all;
@@ -86,6 +91,7 @@ struct Builder {
     vms: HashMap<u64, usize>,
     /// In the order of the batch's reasons. There are few: looking through all of them is fastest.
     codes: Vec<Code>,
+    told: u64,
 }
 
 impl Default for Builder {
@@ -95,6 +101,7 @@ impl Default for Builder {
             slots: Vec::new(),
             vms: HashMap::new(),
             codes: Vec::new(),
+            told: 0,
         }
     }
 }
@@ -142,6 +149,7 @@ impl Builder {
             self.all.reasons.push(code.event_reason());
             self.codes.len() - 1
         }) as u32;
+        self.told += 1;
         let (began_ns, took_ns) = (told.event.began_ns, told.event.took_ns);
         self.all.vcpus[vcpu].events.push(ExitEvent { began_ns, took_ns, reason });
     }

@@ -241,7 +241,7 @@ impl Session {
     /// If the kernel refuses to change a map.
     pub fn housekeep(&mut self) -> Result<(), TracerError> {
         // While it is known who has which record.
-        self.gather_events()?;
+        self.read_events()?;
         for slot in std::mem::take(&mut self.dropped) {
             self.tracer.recycle(slot)?;
             self.collection.discard(slot);
@@ -331,7 +331,7 @@ impl Session {
             }
         }
         if !gone.is_empty() {
-            self.gather_events()?;
+            self.read_events()?;
         }
         for (slot, since, until) in gone {
             if !told {
@@ -353,8 +353,14 @@ impl Session {
         Ok(())
     }
 
-    /// Reads the exits that were told since the last time. To be called before a record gets another vCPU.
-    fn gather_events(&mut self) -> Result<(), TracerError> {
+    /// Reads the exits that were told since the last time, if they are told at all ([`Settings::events_ring`]), and keeps them
+    /// for [`Session::take_events`]. To be called as often as [`Session::events_pace`] says, so that as few as possible are
+    /// lost.
+    ///
+    /// # Errors
+    ///
+    /// If there is something else in the ring buffer.
+    pub fn read_events(&mut self) -> Result<(), TracerError> {
         if let Some(stream) = &mut self.stream {
             stream.drain(&mut self.tracer)?;
             stream.sort(&self.collection, &self.groups, &self.dropped);
@@ -362,8 +368,7 @@ impl Session {
         Ok(())
     }
 
-    /// The exits that ended since the last call, one by one, if that was asked for ([`Settings::events_ring`]). What
-    /// [`Session::housekeep`] comes upon is kept until then.
+    /// The exits that ended since the last call, one by one, and how many were lost; none if they are not told.
     ///
     /// # Errors
     ///
@@ -373,7 +378,7 @@ impl Session {
             return Ok(None);
         }
         // First what was told, then who there is: so nobody is unknown.
-        self.gather_events()?;
+        self.read_events()?;
         self.tracer.read(&mut self.snapshot);
         self.admit()?;
         let Some(stream) = &mut self.stream else { return Ok(None) };
@@ -385,8 +390,13 @@ impl Session {
         Ok(Some(stream.take(self.snapshot.time_ns)))
     }
 
-    /// How long until the next call of [`Session::take_events`] at the latest, for as little as possible to be lost; `None`
-    /// if it need not be called.
+    /// Exits that were read and not taken yet.
+    #[must_use]
+    pub fn events_waiting(&self) -> u64 {
+        self.stream.as_ref().map_or(0, Stream::waiting)
+    }
+
+    /// How long until the next call of [`Session::read_events`] at the latest; none if it need not be called.
     #[must_use]
     pub fn events_pace(&self) -> Option<Duration> {
         self.tracer.events_pace()

@@ -44,7 +44,7 @@ struct Told {
 }
 
 /// How many exits of one vCPU were told for one reason, and how long they took together, ns.
-type Sums = BTreeMap<(VcpuId, Code), (u64, u64)>;
+pub type Sums = BTreeMap<(VcpuId, Code), (u64, u64)>;
 
 impl Told {
     fn start(source: Source, ring: Option<u32>, max_vcpus: u32, select: Select) -> Result<Self> {
@@ -83,38 +83,40 @@ impl Told {
         self.batches.push(batch);
         Ok(())
     }
+}
 
-    fn lost(&self) -> u64 {
-        self.batches.iter().map(EventBatch::lost).sum()
-    }
+/// Exits that were told.
+pub fn told(batches: &[EventBatch]) -> u64 {
+    batches.iter().map(EventBatch::told).sum()
+}
 
-    fn told(&self) -> u64 {
-        self.batches.iter().map(EventBatch::told).sum()
-    }
+/// Exits that were lost.
+pub fn lost(batches: &[EventBatch]) -> u64 {
+    batches.iter().map(EventBatch::lost).sum()
+}
 
-    /// Sums up what was told, and checks that no vCPU is outside the guest twice at a time.
-    fn sums(&self) -> Result<Sums> {
-        let (mut sums, mut entered) = (Sums::new(), BTreeMap::<VcpuId, u64>::new());
-        for batch in &self.batches {
-            for vcpu in &batch.vcpus {
-                for event in &vcpu.events {
-                    let before = entered.entry(vcpu.id).or_insert(vcpu.id.since_ns);
-                    ensure!(event.began_ns >= *before, "{event:?} begins before {before}");
-                    *before = event.began_ns + event.took_ns;
-                    ensure!(*before <= batch.ended_ns, "{event:?} ends after its batch");
-                    let reason = &batch.reasons[event.reason as usize];
-                    let code = Code { isa: reason.isa, code: reason.code };
-                    let sum = sums.entry((vcpu.id, code)).or_default();
-                    *sum = (sum.0 + 1, sum.1 + event.took_ns);
-                }
+/// Sums up what was told, and checks that no vCPU is outside the guest twice at a time.
+pub fn sums(batches: &[EventBatch]) -> Result<Sums> {
+    let (mut sums, mut entered) = (Sums::new(), BTreeMap::<VcpuId, u64>::new());
+    for batch in batches {
+        for vcpu in &batch.vcpus {
+            for event in &vcpu.events {
+                let before = entered.entry(vcpu.id).or_insert(vcpu.id.since_ns);
+                ensure!(event.began_ns >= *before, "{event:?} begins before {before}");
+                *before = event.began_ns + event.took_ns;
+                ensure!(*before <= batch.ended_ns, "{event:?} ends after its batch");
+                let reason = &batch.reasons[event.reason as usize];
+                let code = Code { isa: reason.isa, code: reason.code };
+                let sum = sums.entry((vcpu.id, code)).or_default();
+                *sum = (sum.0 + 1, sum.1 + event.took_ns);
             }
         }
-        Ok(sums)
     }
+    Ok(sums)
 }
 
 /// The same sums as counted.
-fn counted(sample: &Sample) -> Sums {
+pub fn counted(sample: &Sample) -> Sums {
     let vcpus = sample.vms.iter().flat_map(|vm| &vm.vcpus);
     let exits = vcpus.flat_map(|vcpu| {
         let (slot, since_ns) = vcpu.key;
@@ -124,8 +126,16 @@ fn counted(sample: &Sample) -> Sums {
     exits.filter(|(_, (timed, _))| *timed > 0).collect()
 }
 
+/// What was told is what was counted, per vCPU and reason, to the nanosecond.
+pub fn ensure_same(batches: &[EventBatch], sample: &Sample) -> Result<Sums> {
+    let (sums, counted) = (sums(batches)?, counted(sample));
+    ensure!(sums == counted, "told {sums:?}, counted {counted:?}");
+    ensure!(lost(batches) == 0, "{} of {} lost", lost(batches), told(batches));
+    Ok(sums)
+}
+
 /// Exits that are over, and had a beginning.
-fn over(sample: &Sample) -> u64 {
+pub fn over(sample: &Sample) -> u64 {
     counted(sample).values().map(|(timed, _)| timed).sum()
 }
 
@@ -145,9 +155,7 @@ fn every_operation(_: &Context, source: Source) -> Result<()> {
     // Both vCPUs stand outside the guest now, so nothing changes between the two.
     told.take()?;
     let sample = told.session.interval_sample()?;
-    ensure!(told.lost() == 0, "{} of {} lost", told.lost(), told.told());
-    let (sums, counted) = (told.sums()?, counted(&sample));
-    ensure!(sums == counted, "told {sums:?}, counted {counted:?}");
+    ensure_same(&told.batches, &sample)?;
     let all: u64 = sample
         .vms
         .iter()
@@ -158,11 +166,14 @@ fn every_operation(_: &Context, source: Source) -> Result<()> {
     let running =
         sample.vms.iter().flat_map(|vm| &vm.vcpus).filter(|vcpu| vcpu.running.is_some()).count() as u64;
     let unpaired: u64 = sample.vms.iter().flat_map(|vm| &vm.vcpus).map(|vcpu| vcpu.unpaired.0).sum();
-    eprintln!("  told {}, in progress {running}, unpaired {unpaired}, counted {all}", told.told());
+    eprintln!(
+        "  told {}, in progress {running}, unpaired {unpaired}, counted {all}",
+        self::told(&told.batches)
+    );
     ensure!(
-        running == 2 && told.told() + running + unpaired == all,
+        running == 2 && self::told(&told.batches) + running + unpaired == all,
         "{} and {running} of {all}",
-        told.told()
+        self::told(&told.batches)
     );
 
     let vms: Vec<_> = told.batches.iter().flat_map(|batch| &batch.vms).map(|vm| vm.pid).collect();
@@ -191,11 +202,11 @@ fn lost_are_counted(_: &Context, source: Source) -> Result<()> {
     let told_then = told.batches.last().map_or(0, EventBatch::told);
     ensure!((room / 2..=room).contains(&told_then), "{told_then} exits in a ring that has room for {room}");
     let sample = told.session.interval_sample()?;
-    let (told_all, lost, over) = (told.told(), told.lost(), over(&sample));
+    let (told_all, lost, over) = (self::told(&told.batches), lost(&told.batches), over(&sample));
     eprintln!("  told {told_all}, lost {lost}, counted {over}");
     ensure!(lost > 2 * EXITS - 2 * room && told_all + lost == over, "{told_all} and {lost} of {over}");
     let counted = counted(&sample);
-    for (key, (count, took)) in told.sums()? {
+    for (key, (count, took)) in sums(&told.batches)? {
         let (all, total) = counted.get(&key).copied().unwrap_or_default();
         ensure!(
             count <= all && took <= total,
@@ -237,14 +248,14 @@ fn records_used_again(_: &Context, source: Source) -> Result<()> {
     }
     told.take()?;
     let mut by_vcpu = BTreeMap::<u64, u64>::new();
-    for ((id, code), (count, _)) in told.sums()? {
+    for ((id, code), (count, _)) in sums(&told.batches)? {
         if cpuid(&code) {
             *by_vcpu.entry(id.since_ns).or_default() += count;
         }
     }
     // In the order in which they were first seen.
     let counts: Vec<u64> = by_vcpu.into_values().collect();
-    ensure!(told.lost() == 0 && counts == COUNTS, "{counts:?}, {} lost", told.lost());
+    ensure!(lost(&told.batches) == 0 && counts == COUNTS, "{counts:?}, {} lost", lost(&told.batches));
     Ok(())
 }
 
@@ -255,7 +266,8 @@ fn of_wanted_vms_only(_: &Context, source: Source) -> Result<()> {
         Guest::start(&["--vcpus", "2", "--op", "cpuid=1999"])?,
     ];
     let wanted = guests[0].pid();
-    let select = Select { pids: vec![wanted], names: vec!["none-is-called-so-*".to_owned()] };
+    let select =
+        Select { pids: vec![wanted], names: vec!["none-is-called-so-*".to_owned()], ..Select::default() };
     let mut told = Told::start(source, Some(PLENTY), 64, select)?;
     for guest in &mut guests {
         guest.go()?;
@@ -265,7 +277,11 @@ fn of_wanted_vms_only(_: &Context, source: Source) -> Result<()> {
     told.session.housekeep()?;
     told.take()?;
     let sample = told.session.interval_sample()?;
-    ensure!(told.sums()? == counted(&sample) && told.told() > 2 * 2003, "{:?}", told.sums()?);
+    ensure!(
+        sums(&told.batches)? == counted(&sample) && self::told(&told.batches) > 2 * 2003,
+        "{:?}",
+        sums(&told.batches)?
+    );
     let pids: Vec<u32> = told.batches.iter().flat_map(|batch| &batch.vms).map(|vm| vm.pid).collect();
     ensure!(pids == [wanted], "{pids:?}, wanted {wanted}");
     guests.into_iter().try_for_each(|guest| guest.end().map(|_| ()))

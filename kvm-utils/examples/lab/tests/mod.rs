@@ -29,6 +29,7 @@ mod drilldown_rip;
 mod drilldown_time;
 mod exit_events;
 mod export;
+mod exits_recorded;
 mod guest;
 mod host_bench;
 mod host_bench_targets;
@@ -70,6 +71,9 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (recording::RAW, recording::CLASSIC),
         (exit_events::RAW, exit_events::CLASSIC),
         (export::RAW, export::CLASSIC),
+        (exit_events::RAW, exit_events::CLASSIC),
+        (exits_recorded::RAW, exits_recorded::CLASSIC),
+        (recording::RAW, recording::CLASSIC),
         (host_bench::RAW, host_bench::CLASSIC),
         (kvm_bench::RAW, kvm_bench::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
