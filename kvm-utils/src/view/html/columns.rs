@@ -1,8 +1,8 @@
 //! Time on a picture: intervals put together to columns, and where these begin and end.
 
-use serde::Serialize;
+use std::time::Duration;
 
-use crate::model::Report;
+use serde::Serialize;
 
 /// Width of a picture in its own units.
 pub const WIDTH: u32 = 10_000;
@@ -22,10 +22,10 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// At most `most` columns.
-    pub fn new(intervals: &[Report], most: usize) -> Self {
+    /// At most `most` columns of intervals of these lengths.
+    pub fn new(intervals: &[Duration], most: usize) -> Self {
         let each = intervals.len().div_ceil(most.max(1)).max(1);
-        let length = |group: &[Report]| group.iter().map(|report| report.interval.as_secs_f64()).sum::<f64>();
+        let length = |group: &[Duration]| group.iter().sum::<Duration>().as_secs_f64();
         let seconds: Vec<f64> = intervals.chunks(each).map(length).collect();
         let total: f64 = seconds.iter().sum();
         let mut edges = vec![0];
@@ -43,9 +43,10 @@ impl Columns {
         self.seconds.len()
     }
 
-    /// The column of an interval.
-    pub const fn of(&self, interval: usize) -> usize {
-        interval / self.each
+    /// The column of an interval, if it is among those that were told.
+    pub fn of(&self, interval: usize) -> Option<usize> {
+        let column = interval / self.each;
+        (column < self.len()).then_some(column)
     }
 
     /// The time that they cover, seconds.

@@ -23,8 +23,6 @@ pub struct About<'a> {
     pub counting: (&'static str, &'static str),
     /// `all VMs`, or the only VM's name.
     pub whose: &'a str,
-    /// Columns and intervals of the drill-down.
-    pub intervals: usize,
 }
 
 /// Rates over time.
@@ -44,7 +42,7 @@ pub fn rates(
         if by.is_empty() { String::new() } else { format!(", by {by}") }
     );
     begin(out, about, "stack", &title);
-    granularity(out, about, columns);
+    granularity(out, columns);
     let shown = area_of(counts, stack, stack.names.len() - 1);
     let (step, steps) = scale(stack::highest(counts, columns));
     plot(out, &format!("{title}, over {}; arrow keys move through time", units::interval(columns.total())));
@@ -117,7 +115,7 @@ pub fn heat(out: &mut Markup, about: &About<'_>, heat: &Heat, columns: &Columns)
     let waiting = heat.waiting[0];
     let title = format!("How long {} took", about.counting.1);
     begin(out, about, if waiting { "heat waits" } else { "heat" }, &title);
-    granularity(out, about, columns);
+    granularity(out, columns);
     out.raw("<p class=\"choose\"><label><span>Show</span> <select disabled>");
     for (waits, label) in [(false, "Work"), (true, "Waiting")] {
         if !heat.waiting.contains(&waits) {
@@ -177,7 +175,7 @@ pub fn ledger(out: &mut Markup, about: &About<'_>, ledger: &Ledger, columns: &Co
     let Some(Some(lanes)) = ledger.of.first() else { return };
     let title = "Where each vCPU's time goes";
     begin(out, about, "ledger", title);
-    granularity(out, about, columns);
+    granularity(out, columns);
     out.raw("<div class=\"lanes\">");
     for lane in &lanes.lanes {
         out.raw("<div class=\"lane\"><span class=\"name\">").text(&lane.name).raw("</span>");
@@ -236,8 +234,8 @@ fn begin(out: &mut Markup, about: &About<'_>, kind: &'static str, title: &str) {
 }
 
 /// Says how much time a column of the picture is, where that is more than what was recorded.
-fn granularity(out: &mut Markup, about: &About<'_>, columns: &Columns) {
-    if columns.each > 1 && about.intervals > 0 {
+fn granularity(out: &mut Markup, columns: &Columns) {
+    if columns.each > 1 {
         let length = columns.seconds.first().copied().unwrap_or(0.0);
         out.raw("<p class=\"grain\">").text(&format!(
             "Drawn with one column for {} ({}), so a shorter peak is lower here than it was.",

@@ -1,12 +1,12 @@
 //! The top of the page: whose numbers these are, and whether to believe them.
 
-use super::markup::Markup;
-use crate::model::{History, KvmStat, Report, Verdict, Vm};
+use super::{Noun, markup::Markup};
+use crate::model::{KvmStat, Report, Verdict, Vm};
 use crate::view::{json, sentences, units};
 
 /// Name of the machine's guests: the VM's, or how many there are.
-pub fn subject(histories: &[History]) -> String {
-    let Some(first) = histories.first() else { return "nothing recorded".to_owned() };
+pub fn subject(nouns: &[Noun]) -> String {
+    let Some(first) = nouns.first() else { return "nothing recorded".to_owned() };
     match first.whole.vms.as_slice() {
         [] => "no VM".to_owned(),
         [only] => only.name.clone(),
@@ -15,9 +15,9 @@ pub fn subject(histories: &[History]) -> String {
 }
 
 /// The heading and its figures.
-pub fn header(out: &mut Markup, histories: &[History]) {
-    out.raw("<header><p class=\"tool\">kvm-utils report</p><h1>").text(&subject(histories)).raw("</h1>");
-    let Some(first) = histories.first() else {
+pub fn header(out: &mut Markup, nouns: &[Noun]) {
+    out.raw("<header><p class=\"tool\">kvm-utils report</p><h1>").text(&subject(nouns)).raw("</h1>");
+    let Some(first) = nouns.first() else {
         out.raw("<p>Nothing was recorded.</p></header>");
         return;
     };
@@ -52,9 +52,9 @@ pub fn header(out: &mut Markup, histories: &[History]) {
         tile("vCPUs", &units::count(vcpus as u64));
     }
     for (id, name) in [("guest_share", "in the guest"), ("steal_share", "waiting for a CPU")] {
-        let share = histories.iter().find_map(|history| {
-            let at = history.whole.columns.iter().position(|column| column.id == id)?;
-            history.whole.totals.first()?.cells.get(at)?.number()
+        let share = nouns.iter().find_map(|noun| {
+            let at = noun.whole.columns.iter().position(|column| column.id == id)?;
+            noun.whole.totals.first()?.cells.get(at)?.number()
         });
         if let Some(share) = share {
             tile(name, &units::percent(share, " "));
@@ -85,47 +85,38 @@ pub fn about(vm: &Vm) -> String {
 }
 
 /// When and for how long.
-fn period(history: &History) -> String {
-    let whole = &history.whole;
-    let begin = match history.intervals.first() {
-        Some(first) => first.time.checked_sub(first.interval),
-        None => whole.time.checked_sub(whole.interval),
-    };
+fn period(noun: &Noun) -> String {
+    let whole = &noun.whole;
+    let begin = noun.began.or_else(|| whole.time.checked_sub(whole.interval));
     let time = |time| json::rfc3339(time).map(|text| text.replace('T', " ").replace('Z', " UTC"));
     let (begin, end) = (begin.and_then(time), time(whole.time));
     let length = units::interval(whole.interval.as_secs_f64());
-    let intervals = units::counted(history.intervals.len() as u64, "interval", "intervals");
+    let intervals = units::counted(noun.lengths.len() as u64, "interval", "intervals");
     match (begin, end) {
         (Some(begin), Some(end)) => format!("{begin} to {end}: {length}, {intervals}"),
         _ => format!("{length}, {intervals}"),
     }
 }
 
-/// Intervals whose numbers are in doubt by themselves.
-pub fn doubtful(history: &History) -> Vec<bool> {
-    let is = |report: &Report| matches!(report.proof.verdict(), Verdict::Doubtful(_));
-    history.intervals.iter().map(is).collect()
-}
-
 /// What it all amounts to; whatever is in doubt is told here, of every drill-down.
-pub fn verdict(out: &mut Markup, histories: &[History]) {
+pub fn verdict(out: &mut Markup, nouns: &[Noun]) {
     let mut doubts = Vec::new();
     let mut unsure = Vec::new();
     let mut proven = None;
-    for history in histories {
-        let (whole, noun) = (&history.whole, history.whole.noun);
+    for noun in nouns {
+        let (whole, name) = (&noun.whole, noun.whole.noun);
         match whole.proof.verdict() {
-            Verdict::Doubtful(of) => doubts.extend(of.into_iter().map(|doubt| format!("{noun}: {doubt}"))),
+            Verdict::Doubtful(of) => doubts.extend(of.into_iter().map(|doubt| format!("{name}: {doubt}"))),
             Verdict::Unchecked => {
-                unsure.extend(sentences::unsure(&whole.proof).map(|why| format!("{noun}: {why}")));
+                unsure.extend(sentences::unsure(&whole.proof).map(|why| format!("{name}: {why}")));
             }
             Verdict::Proven if proven.is_none() => proven = Some(&whole.proof),
             Verdict::Proven => {}
         }
-        let of_intervals = doubtful(history).iter().filter(|doubtful| **doubtful).count() as u64;
+        let of_intervals = noun.doubts.iter().filter(|doubtful| **doubtful).count() as u64;
         if of_intervals > 0 {
             let intervals = units::counted(of_intervals, "interval", "intervals");
-            doubts.push(format!("{noun}: {intervals} of {} in doubt", history.intervals.len()));
+            doubts.push(format!("{name}: {intervals} of {} in doubt", noun.lengths.len()));
         }
     }
     let (class, word) = match (doubts.is_empty(), unsure.is_empty(), proven) {

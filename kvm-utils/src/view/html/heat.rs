@@ -5,8 +5,12 @@ use std::fmt::Write as _;
 use kvm_utils_common::hist;
 use serde::Serialize;
 
-use super::{columns::Columns, kinds::Layout, scopes::Scopes};
-use crate::model::{Durations, History, Row};
+use super::{
+    columns::Columns,
+    kinds::{Kind, Layout},
+    scopes::Scopes,
+};
+use crate::model::{Durations, Report, Row};
 
 /// So many kinds of work can be chosen.
 const MOST: usize = 12;
@@ -60,66 +64,94 @@ fn low(line: usize) -> u64 {
     u64::try_from((u128::from(CUTS[third]) << power).div_ceil(16)).unwrap_or(u64::MAX)
 }
 
-/// The heat maps of a drill-down; `None` if it keeps no durations. `columns` are those of "all" and of a VM, which are
-/// number `first` and the next of the drill-down's.
-pub fn heat(history: &History, scopes: &Scopes, columns: [&Columns; 2], first: usize) -> Option<Heat> {
-    let whole = &history.whole;
-    let layout = Layout::of(whole.columns)?;
-    let timed = |row: &&Row| row.durations.as_ref().is_some_and(|d| !d.buckets.is_empty());
-    if !whole.totals.iter().any(|row| timed(&row)) {
-        return None;
-    }
-    let mut kinds = layout.kinds(whole);
-    // Where each vCPU has one row there is nothing to choose from.
-    kinds.retain(|kind| !whole.one_row && whole.totals.iter().filter(timed).any(|row| layout.is(kind, row)));
-    let (mut kinds, waits): (Vec<_>, Vec<_>) = kinds.into_iter().partition(|kind| !kind.waiting);
-    kinds.truncate(MOST);
-    kinds.extend(waits);
-    let works = whole.totals.iter().filter(timed).any(|row| !row.waiting);
-    let any_waits = whole.totals.iter().any(|row| row.waiting);
-    let all = if any_waits { "all work" } else { "all" };
-    let mut names: Vec<String> = kinds.iter().map(|kind| kind.name.clone()).collect();
-    let mut waiting: Vec<bool> = kinds.iter().map(|kind| kind.waiting).collect();
-    let sum = usize::from(works);
-    if works {
-        names.insert(0, all.to_owned());
-        waiting.insert(0, false);
-    }
-    if names.is_empty() {
-        return None;
+/// The heat maps of a drill-down while its intervals come.
+#[derive(Debug)]
+pub struct Builder {
+    layout: Layout,
+    kinds: Vec<Kind>,
+    names: Vec<String>,
+    waiting: Vec<bool>,
+    /// The first choice is all work.
+    works: bool,
+    /// Per scope, choice, column and line.
+    dense: Vec<Vec<Vec<u64>>>,
+}
+
+/// Lines of all durations that a histogram can hold.
+fn lines() -> usize {
+    line(hist::bounds(hist::BUCKETS - 1).1) + 1
+}
+
+impl Builder {
+    /// `None` if the drill-down keeps no durations. `columns` are those of "all" and of a VM.
+    pub fn new(whole: &Report, scopes: &Scopes, columns: [&Columns; 2]) -> Option<Self> {
+        let layout = Layout::of(whole.columns)?;
+        let timed = |row: &&Row| row.durations.as_ref().is_some_and(|d| !d.buckets.is_empty());
+        if !whole.totals.iter().any(|row| timed(&row)) {
+            return None;
+        }
+        let mut kinds = layout.kinds(whole);
+        // Where each vCPU has one row there is nothing to choose from.
+        kinds.retain(|kind| {
+            !whole.one_row && whole.totals.iter().filter(timed).any(|row| layout.is(kind, row))
+        });
+        let (mut kinds, waits): (Vec<_>, Vec<_>) = kinds.into_iter().partition(|kind| !kind.waiting);
+        kinds.truncate(MOST);
+        kinds.extend(waits);
+        let works = whole.totals.iter().filter(timed).any(|row| !row.waiting);
+        let any_waits = whole.totals.iter().any(|row| row.waiting);
+        let mut names: Vec<String> = kinds.iter().map(|kind| kind.name.clone()).collect();
+        let mut waiting: Vec<bool> = kinds.iter().map(|kind| kind.waiting).collect();
+        if works {
+            names.insert(0, if any_waits { "all work" } else { "all" }.to_owned());
+            waiting.insert(0, false);
+        }
+        if names.is_empty() {
+            return None;
+        }
+        let cells = |scope: usize| vec![0; columns[usize::from(scope > 0)].len() * lines()];
+        let dense = (0..scopes.len()).map(|scope| vec![cells(scope); names.len()]).collect();
+        Some(Self { layout, kinds, names, waiting, works, dense })
     }
 
-    let lines = line(hist::bounds(hist::BUCKETS - 1).1) + 1;
-    let mut range = [(usize::MAX, 0); 2];
-    let mut of = Vec::new();
-    for scope in 0..scopes.len() {
-        let which = usize::from(scope > 0);
-        let mut dense = vec![vec![0_u64; columns[which].len() * lines]; names.len()];
-        for (i, report) in history.intervals.iter().enumerate() {
-            let column = columns[which].of(i) * lines;
-            scopes.each(report, |of, rows, _| {
-                for row in rows.iter().filter(|row| of == scope && !row.of_others) {
-                    let Some(durations) = &row.durations else { continue };
-                    let kind = kinds.iter().position(|kind| layout.is(kind, row)).map(|kind| kind + sum);
-                    let work = (works && !row.waiting).then_some(0);
-                    for choice in kind.into_iter().chain(work) {
-                        add(&mut dense[choice][column..column + lines], durations);
-                    }
+    /// Takes an interval.
+    pub fn add(&mut self, interval: usize, report: &Report, scopes: &Scopes, columns: [&Columns; 2]) {
+        let lines = lines();
+        scopes.each(report, |scope, rows, _| {
+            let Some(column) = columns[usize::from(scope > 0)].of(interval) else { return };
+            let at = column * lines..(column + 1) * lines;
+            for row in rows.iter().filter(|row| !row.of_others) {
+                let Some(durations) = &row.durations else { continue };
+                let kind = self.kinds.iter().position(|kind| self.layout.is(kind, row));
+                let kind = kind.map(|kind| kind + usize::from(self.works));
+                let work = (self.works && !row.waiting).then_some(0);
+                for choice in kind.into_iter().chain(work) {
+                    add(&mut self.dense[scope][choice][at.clone()], durations);
                 }
-            });
-        }
-        let mut counts = Vec::new();
-        for (choice, cells) in dense.iter().enumerate() {
-            let kind = &mut range[usize::from(waiting[choice])];
-            counts.push(cells.chunks(lines).map(|cells| pack(cells, kind)).collect::<Vec<_>>());
-        }
-        let empty = counts.iter().flatten().all(Vec::is_empty);
-        of.push((!empty || scope == 0).then_some(Cells { columns: first + which, counts }));
+            }
+        });
     }
-    let range = range.map(|(from, to)| if from < to { (from, to) } else { (0, 1) });
-    let low: Vec<u64> = (0..=lines).map(low).collect();
-    let log = low.iter().map(|ns| ((*ns as f64).log2() * 1000.0).round() as u32).collect();
-    Some(Heat { names, waiting, low, log, range, of })
+
+    /// All of them; the columns are number `first` and the next of the drill-down's.
+    pub fn finish(self, first: usize) -> Heat {
+        let lines = lines();
+        let mut range = [(usize::MAX, 0); 2];
+        let mut of = Vec::new();
+        for (scope, dense) in self.dense.iter().enumerate() {
+            let mut counts = Vec::new();
+            for (cells, waiting) in dense.iter().zip(&self.waiting) {
+                let range = &mut range[usize::from(*waiting)];
+                counts.push(cells.chunks(lines).map(|cells| pack(cells, range)).collect::<Vec<_>>());
+            }
+            let empty = counts.iter().flatten().all(Vec::is_empty);
+            let columns = first + usize::from(scope > 0);
+            of.push((!empty || scope == 0).then_some(Cells { columns, counts }));
+        }
+        let range = range.map(|(from, to)| if from < to { (from, to) } else { (0, 1) });
+        let low: Vec<u64> = (0..=lines).map(low).collect();
+        let log = low.iter().map(|ns| ((*ns as f64).log2() * 1000.0).round() as u32).collect();
+        Heat { names: self.names, waiting: self.waiting, low, log, range, of }
+    }
 }
 
 fn add(cells: &mut [u64], durations: &Durations) {

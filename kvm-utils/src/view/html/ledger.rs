@@ -1,5 +1,7 @@
 //! Where each vCPU's time goes, over time: bars of the buckets of the drill-down `time`.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::{
@@ -7,7 +9,7 @@ use super::{
     scopes::Scopes,
     stack::{HEIGHT, band},
 };
-use crate::model::{Cell, Column, History, Report, Row};
+use crate::model::{Cell, Column, Report, Row};
 use crate::view::text;
 
 /// The columns with the buckets' times, the first at the bottom.
@@ -58,36 +60,51 @@ enum Key {
     Vcpu(Option<u32>, u32),
 }
 
-/// The ledger of a drill-down, and the columns it is drawn on, which are number `number` of the drill-down's; `None` if
-/// it keeps none.
-pub fn ledger(history: &History, scopes: &Scopes, number: usize) -> Option<(Ledger, Columns)> {
-    let whole = &history.whole;
-    let at = |id: &&str| whole.columns.iter().position(|column| column.id == *id);
-    let buckets: Vec<usize> = BUCKETS.iter().map(at).collect::<Option<_>>()?;
-    let names = buckets.iter().map(|i| whole.columns[*i].title.to_lowercase()).collect();
-    let mut of: Vec<Option<Lanes>> = Vec::new();
-    for scope in 0..scopes.len() {
-        let (mut lanes, mut more) = (Vec::new(), 0);
-        each(whole, scopes, scope, |key, name, _| {
-            if lanes.iter().any(|lane: &Lane| lane.key == key) {
-            } else if lanes.len() < LANES {
-                lanes.push(Lane { name: name(), ns: Vec::new(), key });
-            } else {
-                more += 1;
-            }
-        });
-        of.push((!lanes.is_empty()).then_some(Lanes { columns: number, lanes, more }));
+/// The ledger of a drill-down while its intervals come.
+#[derive(Debug)]
+pub struct Builder {
+    /// Where the buckets are among the drill-down's columns.
+    buckets: Vec<usize>,
+    ledger: Ledger,
+    /// On what it is drawn.
+    pub columns: Columns,
+}
+
+impl Builder {
+    /// `None` if the drill-down keeps no ledger. Its columns of intervals will be number `number` of the drill-down's.
+    pub fn new(whole: &Report, scopes: &Scopes, intervals: &[Duration], number: usize) -> Option<Self> {
+        let at = |id: &&str| whole.columns.iter().position(|column| column.id == *id);
+        let buckets: Vec<usize> = BUCKETS.iter().map(at).collect::<Option<_>>()?;
+        let names = buckets.iter().map(|i| whole.columns[*i].title.to_lowercase()).collect();
+        let mut of: Vec<Option<Lanes>> = Vec::new();
+        for scope in 0..scopes.len() {
+            let (mut lanes, mut more) = (Vec::new(), 0);
+            each(whole, scopes, scope, |key, name, _| {
+                if lanes.iter().any(|lane: &Lane| lane.key == key) {
+                } else if lanes.len() < LANES {
+                    lanes.push(Lane { name: name(), ns: Vec::new(), key });
+                } else {
+                    more += 1;
+                }
+            });
+            of.push((!lanes.is_empty()).then_some(Lanes { columns: number, lanes, more }));
+        }
+        let lanes: usize = of.iter().flatten().map(|lanes| lanes.lanes.len()).sum();
+        let columns = Columns::new(intervals, (CELLS / lanes.max(1)).clamp(24, COLUMNS));
+        for lane in of.iter_mut().flatten().flat_map(|lanes| &mut lanes.lanes) {
+            lane.ns = vec![vec![0; columns.len()]; BUCKETS.len()];
+        }
+        Some(Self { buckets, ledger: Ledger { names, of }, columns })
     }
-    let lanes: usize = of.iter().flatten().map(|lanes| lanes.lanes.len()).sum();
-    let columns = Columns::new(&history.intervals, (CELLS / lanes.max(1)).clamp(24, COLUMNS));
-    for (scope, lanes) in of.iter_mut().enumerate() {
-        let Some(Lanes { lanes, .. }) = lanes else { continue };
-        lanes.iter_mut().for_each(|lane| lane.ns = vec![vec![0; columns.len()]; BUCKETS.len()]);
-        for (i, report) in history.intervals.iter().enumerate() {
-            let column = columns.of(i);
+
+    /// Takes an interval.
+    pub fn add(&mut self, interval: usize, report: &Report, scopes: &Scopes) {
+        let Some(column) = self.columns.of(interval) else { return };
+        for (scope, lanes) in self.ledger.of.iter_mut().enumerate() {
+            let Some(Lanes { lanes, .. }) = lanes else { continue };
             each(report, scopes, scope, |key, _, row| {
                 let Some(lane) = lanes.iter_mut().find(|lane| lane.key == key) else { return };
-                for (bucket, index) in lane.ns.iter_mut().zip(&buckets) {
+                for (bucket, index) in lane.ns.iter_mut().zip(&self.buckets) {
                     if let Some(Cell::Number(ns)) = row.cells.get(*index) {
                         bucket[column] = bucket[column].saturating_add(*ns);
                     }
@@ -95,7 +112,11 @@ pub fn ledger(history: &History, scopes: &Scopes, number: usize) -> Option<(Ledg
             });
         }
     }
-    Some((Ledger { names, of }, columns))
+
+    /// All of it.
+    pub fn finish(self) -> (Ledger, Columns) {
+        (self.ledger, self.columns)
+    }
 }
 
 /// Calls `see` for each lane that a scope may have, with its name and its row.

@@ -1,6 +1,6 @@
 //! Whose numbers a picture shows: all VMs', or one's.
 
-use crate::model::{History, Report, Row, Vm};
+use crate::model::{Report, Row, Vm};
 
 /// So many VMs have pictures and tables of their own, the busiest.
 pub const MOST: usize = 24;
@@ -15,10 +15,10 @@ pub struct Scopes {
 }
 
 impl Scopes {
-    /// From all that was recorded; the VMs of the first drill-down first. One VM alone needs no scope but "all".
-    pub fn new(histories: &[History]) -> Self {
+    /// From all that was recorded, a report of the whole run for each drill-down; the VMs of the first drill-down first. One VM alone needs no scope but "all".
+    pub fn new<'a>(wholes: impl Iterator<Item = &'a Report>) -> Self {
         let mut vms: Vec<(u32, String)> = Vec::new();
-        for vm in histories.iter().flat_map(|history| &history.whole.vms) {
+        for vm in wholes.flat_map(|whole| &whole.vms) {
             if !vms.iter().any(|(pid, name)| *pid == vm.pid && *name == vm.name) {
                 vms.push((vm.pid, vm.name.clone()));
             }

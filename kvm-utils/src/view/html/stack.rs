@@ -9,7 +9,7 @@ use super::{
     kinds::{Kind, Layout},
     scopes::Scopes,
 };
-use crate::model::{History, Row};
+use crate::model::{Report, Row};
 
 /// So many kinds have an area of their own; the others share one.
 pub const MOST: usize = 7;
@@ -44,52 +44,66 @@ pub struct Counts {
     pub seconds: f64,
 }
 
-/// The areas of a drill-down; `None` if it counts nothing. `columns` are those of "all" and of a VM.
-pub fn stack(history: &History, scopes: &Scopes, columns: [&Columns; 2]) -> Option<Stack> {
-    let layout = Layout::of(history.whole.columns)?;
-    let mut kinds = layout.kinds(&history.whole);
-    let rest = kinds.split_off(kinds.len().min(MOST));
-    let mut names: Vec<String> = kinds.iter().map(|kind| kind.name.clone()).collect();
-    let mut waiting: Vec<bool> = kinds.iter().map(|kind| kind.waiting).collect();
-    // Events of rows that were not kept are in the sums all the same.
-    names.push(match rest.as_slice() {
-        [only] => only.name.clone(),
-        _ => "(all others)".to_owned(),
-    });
-    waiting.push(!rest.is_empty() && rest.iter().all(|kind| kind.waiting));
-    let areas = names.len();
+/// The areas of a drill-down while its intervals come.
+#[derive(Debug)]
+pub struct Builder {
+    layout: Layout,
+    kinds: Vec<Kind>,
+    stack: Stack,
+}
 
-    let mut of: Vec<Option<Counts>> = Vec::new();
-    for scope in 0..scopes.len() {
-        let which = usize::from(scope > 0);
-        let counts = vec![vec![0; columns[which].len()]; areas];
-        of.push(Some(Counts { columns: which, counts, sums: vec![0; areas], seconds: 0.0 }));
-    }
-    for (i, report) in history.intervals.iter().enumerate() {
-        scopes.each(report, |scope, rows, events| {
+impl Builder {
+    /// `None` if the drill-down counts nothing. `columns` are those of "all" and of a VM.
+    pub fn new(whole: &Report, scopes: &Scopes, columns: [&Columns; 2]) -> Option<Self> {
+        let layout = Layout::of(whole.columns)?;
+        let mut kinds = layout.kinds(whole);
+        let rest = kinds.split_off(kinds.len().min(MOST));
+        let mut names: Vec<String> = kinds.iter().map(|kind| kind.name.clone()).collect();
+        let mut waiting: Vec<bool> = kinds.iter().map(|kind| kind.waiting).collect();
+        // Events of rows that were not kept are in the sums all the same.
+        names.push(match rest.as_slice() {
+            [only] => only.name.clone(),
+            _ => "(all others)".to_owned(),
+        });
+        waiting.push(!rest.is_empty() && rest.iter().all(|kind| kind.waiting));
+        let areas = names.len();
+        let mut of: Vec<Option<Counts>> = Vec::new();
+        for scope in 0..scopes.len() {
+            let which = usize::from(scope > 0);
+            let counts = vec![vec![0; columns[which].len()]; areas];
+            let seconds = whole.interval.as_secs_f64();
+            of.push(Some(Counts { columns: which, counts, sums: vec![0; areas], seconds }));
+        }
+        scopes.each(whole, |scope, rows, events| {
             let Some(Some(numbers)) = of.get_mut(scope) else { return };
-            let column = columns[numbers.columns].of(i);
-            for (area, count) in split(&layout, &kinds, rows, events).into_iter().enumerate() {
-                let sum = &mut numbers.counts[area][column];
+            for (sum, count) in numbers.sums.iter_mut().zip(split(&layout, &kinds, rows, events)) {
                 *sum = sum.saturating_add(count);
             }
         });
-    }
-    scopes.each(&history.whole, |scope, rows, events| {
-        let Some(Some(numbers)) = of.get_mut(scope) else { return };
-        for (area, count) in split(&layout, &kinds, rows, events).into_iter().enumerate() {
-            numbers.sums[area] = numbers.sums[area].saturating_add(count);
+        for numbers in of.iter_mut().skip(1) {
+            if numbers.as_ref().is_some_and(|n| n.sums.iter().all(|sum| *sum == 0)) {
+                *numbers = None;
+            }
         }
-    });
-    for numbers in of.iter_mut().flatten() {
-        numbers.seconds = history.whole.interval.as_secs_f64();
+        Some(Self { layout, kinds, stack: Stack { names, waiting, of } })
     }
-    for numbers in of.iter_mut().skip(1) {
-        if numbers.as_ref().is_some_and(|n| n.sums.iter().all(|sum| *sum == 0)) {
-            *numbers = None;
-        }
+
+    /// Takes an interval.
+    pub fn add(&mut self, interval: usize, report: &Report, scopes: &Scopes, columns: [&Columns; 2]) {
+        scopes.each(report, |scope, rows, events| {
+            let Some(Some(numbers)) = self.stack.of.get_mut(scope) else { return };
+            let Some(column) = columns[numbers.columns].of(interval) else { return };
+            let counts = split(&self.layout, &self.kinds, rows, events);
+            for (area, count) in numbers.counts.iter_mut().zip(counts) {
+                area[column] = area[column].saturating_add(count);
+            }
+        });
     }
-    Some(Stack { names, waiting, of })
+
+    /// All of them.
+    pub fn finish(self) -> Stack {
+        self.stack
+    }
 }
 
 /// Events per area; the last one has what is in no other.
