@@ -28,8 +28,8 @@ mod drilldown_msr;
 mod drilldown_rip;
 mod drilldown_time;
 mod exit_events;
-mod export;
 mod exits_recorded;
+mod export;
 mod guest;
 mod host_bench;
 mod host_bench_targets;
@@ -71,9 +71,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (recording::RAW, recording::CLASSIC),
         (exit_events::RAW, exit_events::CLASSIC),
         (export::RAW, export::CLASSIC),
-        (exit_events::RAW, exit_events::CLASSIC),
         (exits_recorded::RAW, exits_recorded::CLASSIC),
-        (recording::RAW, recording::CLASSIC),
         (host_bench::RAW, host_bench::CLASSIC),
         (kvm_bench::RAW, kvm_bench::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
