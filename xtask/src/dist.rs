@@ -59,7 +59,6 @@ pub(crate) fn rehearse(project: &Project) -> Result<()> {
     let _ = fs::remove_dir_all(&directory);
     let (tree, package) = (directory.join("tree"), directory.join("kvm-utils.deb"));
     stage(project, &release::build(project)?, &tree)?;
-    let pages = fs::read_dir(tree.join("share/man/man1"))?.count();
     for (_, to) in CONTRIB {
         ensure!(tree.join(to).exists(), "there is no {to}");
     }

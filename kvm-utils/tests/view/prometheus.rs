@@ -238,7 +238,10 @@ fn what_is_too_much_is_folded_and_stays_so() {
     assert!(first.keys().filter(|name| !name.starts_with("kvm_utils")).all(|name| second.contains_key(name)));
 }
 
-fn reports() -> impl Strategy<Value = Vec<(u32, String, Vec<(u8, u64, u64)>)>> {
+/// A VM: its pid, its name, and rows of a reason, a count and a time.
+type AnyVm = (u32, String, Vec<(u8, u64, u64)>);
+
+fn reports() -> impl Strategy<Value = Vec<AnyVm>> {
     let row = (0u8..6, 0u64..1 << 40, 0u64..1 << 42);
     let vm = (1u32..5, "\\PC{0,3}", proptest::collection::vec(row, 0..8));
     proptest::collection::vec(vm, 0..6)

@@ -49,7 +49,7 @@ impl Exporter {
                 let address = rest.trim_end_matches("/metrics").to_owned();
                 // So that it can go on saying things.
                 std::thread::spawn(move || {
-                    lines.map_while(Result::ok).for_each(|line| eprintln!("  {line}"))
+                    lines.map_while(Result::ok).for_each(|line| eprintln!("  {line}"));
                 });
                 return Ok(Self { child, address });
             }
