@@ -13,9 +13,12 @@ mod harness;
 mod help;
 mod host;
 mod needs;
+mod page;
 mod pipes;
 mod privileges;
 mod runs;
+#[path = "../recording/sample.rs"]
+mod sample;
 mod selectors;
 mod tool;
 mod usage;
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         pipes::TESTS,
         derived::TESTS,
         bench::TESTS,
+        page::TESTS,
     ];
     harness::run(groups.concat())
 }
