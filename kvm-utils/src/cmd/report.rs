@@ -1,9 +1,10 @@
 //! `kvm-utils report`: shows a recording in all ways that a live run can be shown.
 
 mod perfetto;
+mod page;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -21,14 +22,19 @@ use super::{
     trace::verdict,
 };
 use crate::{
-    drilldown::{noun::Noun, registry::names, report::Order, sample::Sample},
+    drilldown::{
+        noun::{Aids, Noun},
+        registry::names,
+        report::Order,
+        sample::Sample,
+    },
     error::{Failure, say},
     model::Verdict,
     recording::{Recording, Series},
     view::{json::rfc3339, units},
 };
 
-/// Show a recording: tables, JSON, CSV, of all of it or of a part
+/// Show a recording: tables, JSON, CSV, a page; all of it or a part
 ///
 /// Shows the sums over what `kvm-utils record` wrote, or over a part of that time, for each of its drill-downs, or those
 /// that are named. With --intervals it shows the intervals one after the other, as a live run would have.
@@ -39,6 +45,7 @@ use crate::{
   kvm-utils report day.kvmrec --from 2h --to 3h      the third hour
   kvm-utils report day.kvmrec --from 2026-11-26T08:00:00Z
   kvm-utils report day.kvmrec --intervals -i 10m -o json
+  kvm-utils report day.kvmrec --html                 a page to look at: day.html
   kvm-utils report day.kvmrec --list                 what is in it
   kvm-utils report web.kvmrec --perfetto web.pftrace exits one by one, for ui.perfetto.dev
 
@@ -51,6 +58,11 @@ pub struct Args {
     /// Only these drill-downs (default: all that were recorded)
     #[arg(value_name = "NOUN", value_parser = PossibleValuesParser::new(names()), hide_possible_values = true)]
     nouns: Vec<String>,
+    /// Write a page to look at, for any browser: rates over time, durations, where time went, tables; to this file
+    /// (default: beside the recording), `-` is standard output
+    #[arg(long, value_name = "PAGE", num_args = 0..=1, conflicts_with_all = ["list", "intervals", "output", "by"],
+          help_heading = HOW)]
+    html: Option<Option<PathBuf>>,
     /// Say what was recorded, and no more
     #[arg(long)]
     list: bool,
@@ -142,6 +154,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let wanted = wanted(args, &recording)?;
     cut(args, &mut recording)?;
     let aids = args.reading.aids()?;
+    if let Some(named) = &args.html {
+        return html(args, &recording, &wanted, &aids, named.as_deref());
+    }
     let mut printer = Printer::in_a_row(&args.look);
     let mut code = ExitCode::SUCCESS;
     for (series, order) in recording.series.iter().filter_map(|series| {
@@ -160,6 +175,36 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         if args.strict && matches!(summary.proof.verdict(), Verdict::Doubtful(_)) {
             code = verdict(true, &summary);
+        }
+    }
+    Ok(code)
+}
+
+/// Writes the page.
+fn html(
+    args: &Args,
+    recording: &Recording,
+    wanted: &[(&'static Noun, Order)],
+    aids: &Aids,
+    named: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
+    let to = page::target(&args.file, named)?;
+    // The page knows how many rows it has room for.
+    let top = args.look.top.map(|n| n as usize);
+    let wanted: Vec<(&'static Noun, Order)> =
+        wanted.iter().map(|(noun, order)| (*noun, Order { top, ..order.clone() })).collect();
+    let series: Vec<(&Series, &Order)> = recording
+        .series
+        .iter()
+        .filter_map(|series| {
+            let (_, order) = wanted.iter().find(|(noun, _)| std::ptr::eq(*noun, series.noun))?;
+            Some((series, order))
+        })
+        .collect();
+    let mut code = ExitCode::SUCCESS;
+    for whole in page::write(recording, &series, aids, &to)? {
+        if args.strict && matches!(whole.proof.verdict(), Verdict::Doubtful(_)) {
+            code = verdict(true, &whole);
         }
     }
     Ok(code)

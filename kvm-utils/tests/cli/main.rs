@@ -14,9 +14,12 @@ mod harness;
 mod help;
 mod host;
 mod needs;
+mod page;
 mod pipes;
 mod privileges;
 mod runs;
+#[path = "../recording/sample.rs"]
+mod sample;
 mod selectors;
 mod tool;
 mod usage;
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         derived::TESTS,
         bench::TESTS,
         export::TESTS,
+        page::TESTS,
     ];
     harness::run(groups.concat())
 }
