@@ -15,9 +15,10 @@ pub const TESTS: &[Test] = &[
     ("help::version", version),
 ];
 
-const COMMANDS: [(&str, &str); 6] = [
+const COMMANDS: [(&str, &str); 7] = [
     ("help", "--help"),
     ("exits", "exits --help"),
+    ("top", "top --help"),
     ("irq", "irq --help"),
     ("caps", "caps --help"),
     ("bench", "bench --help"),

@@ -62,7 +62,7 @@ fn hostile(fleet: &mut Fleet, name: &str, number: u64, real: f64) -> Vec<Report>
         let vcpu = Vcpu {
             vcpu: None,
             tid: 0,
-            others: number % 2 == 0,
+            others: number.is_multiple_of(2),
             events: number,
             running: Some(Running { reason: name.to_owned(), for_ns: number }),
             rows: rows.clone(),

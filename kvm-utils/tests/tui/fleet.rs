@@ -222,7 +222,7 @@ impl Fleet {
             for vcpu in &mut vm.vcpus {
                 let mut of_vcpu = Vec::new();
                 for (kind, sum) in counts.iter_mut().enumerate() {
-                    let part = vcpu.events as f64 * 0.3 / (1 << kind) as f64 * (0.7 + 0.6 * self.random());
+                    let part = vcpu.events as f64 * 0.3 / f64::from(1 << kind) * (0.7 + 0.6 * self.random());
                     let count = part as u64;
                     *sum += count;
                     of_vcpu.push(count);
