@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
 const COMMANDS: [(&str, &str); 7] = [
     ("help", "--help"),
     ("exits", "exits --help"),
+    ("top", "top --help"),
     ("irq", "irq --help"),
     ("caps", "caps --help"),
     ("bench", "bench --help"),
