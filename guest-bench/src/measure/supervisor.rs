@@ -31,7 +31,7 @@ pub struct Plan {
     pub time: Duration,
     /// Of the shuffled order.
     pub seed: u64,
-    /// Measure once more what is suspect or failed: something else that ran meanwhile may be the cause.
+    /// Measure once more what is suspect: something else that ran meanwhile may be the cause.
     pub again: bool,
 }
 
@@ -155,7 +155,8 @@ pub fn run(
     }
     let mut results: Vec<_> = runs.into_iter().map(Run::finish).collect();
     if plan.again {
-        let is_odd = |one: &&mut Measured| matches!(one.status, Status::Suspect(_) | Status::Failed(_));
+        // What crashed or hung is told as it was.
+        let is_odd = |one: &&mut Measured| matches!(one.status, Status::Suspect(_));
         for one in results.iter_mut().filter(is_odd).take(MOST_AGAIN) {
             if stop.load(Ordering::Relaxed) {
                 break;

@@ -1,7 +1,7 @@
 //! `kvm-utils report`: shows a recording in all ways that a live run can be shown.
 
-mod perfetto;
 mod page;
+mod perfetto;
 
 use std::{
     path::{Path, PathBuf},

@@ -194,6 +194,6 @@ mod tests {
         let counts = vec![vec![100, 200], vec![0, 0], vec![300, 0]];
         let counts = Counts { columns: 0, counts, sums: vec![], seconds: 3.0 };
         assert_eq!(highest(&counts, &columns), 400.0);
-        assert_eq!(paths(&counts, &columns), ["M0 1000V750H10000V1000H0z", "", "M0 750V0H5000V750H0z"]);
+        assert_eq!(paths(&counts, &columns), ["M0 1000V750H10000V1000H0z", "", "M0 750V0H5000V750H10000H0z"]);
     }
 }

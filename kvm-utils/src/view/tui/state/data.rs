@@ -189,7 +189,7 @@ mod tests {
     fn places_are_given_to_the_largest_remainders() {
         let ledger = Ledger([0.5, 0.25, 0.0, 0.0, 0.25, 0.0, 0.0]);
         assert_eq!(ledger.places(4), [2, 1, 0, 0, 1, 0, 0]);
-        assert_eq!(ledger.places(3), [2, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(ledger.places(3), [1, 1, 0, 0, 1, 0, 0]);
         assert_eq!(Ledger([0.0; 7]).places(10), [0; 7]);
     }
 
