@@ -114,7 +114,7 @@ pub(super) fn run(specs: &[Spec], options: &Options) -> Result<ExitCode> {
     measure(specs, options, false)
 }
 
-/// The same, and measures once more what was suspect or failed.
+/// The same, and measures once more what was suspect.
 pub(super) fn run_twice(specs: &[Spec], options: &Options) -> Result<ExitCode> {
     measure(specs, options, true)
 }

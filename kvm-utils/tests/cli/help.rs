@@ -15,7 +15,7 @@ pub const TESTS: &[Test] = &[
     ("help::version", version),
 ];
 
-const COMMANDS: [(&str, &str); 7] = [
+const COMMANDS: [(&str, &str); 8] = [
     ("help", "--help"),
     ("exits", "exits --help"),
     ("top", "top --help"),
