@@ -138,6 +138,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 async fn record(args: &Args) -> anyhow::Result<ExitCode> {
     let mut stop = StopSignals::new()?;
     let mut watch = start(args)?;
+    // One after the other they were attached; together they begin.
+    watch.samples()?;
     let mut file = Keeper::create(args, &watch)?;
     watch.tell();
     let began = Instant::now();

@@ -252,8 +252,11 @@ fn cut(args: &Args, recording: &mut Recording) -> Result<(), Failure> {
     let (began, ended) = recording.span();
     let from = args.from.map_or(began, |when| when.after(began));
     let to = args.to.map_or(ended, |when| when.after(began));
+    // Without a bound nothing is left out, however the first interval lies to the moment that the header names.
+    let (least, most) = (args.from.map_or(SystemTime::UNIX_EPOCH, |_| from), args.to.map(|_| to));
     for series in &mut recording.series {
-        series.samples = series.between(from, to).to_vec();
+        let last = series.samples.last().map_or(to, |sample| sample.time);
+        series.samples = series.between(least, most.unwrap_or(last)).to_vec();
     }
     if recording.series.iter().all(|series| series.samples.is_empty()) {
         let time = |time| rfc3339(time).unwrap_or_else(|| "?".to_owned());
