@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Args as ClapArgs, ValueEnum};
 use kvm_bench::compare::{files, verdicts::Quantile};
 
-use super::printer::{no_color, terminal_size, utf8};
+use super::printer::{abilities, terminal_size};
 use crate::{
     compare::{
         Comparison, Outcome, Per, Question, Recorded, bench, compare,
@@ -245,10 +245,11 @@ fn show(comparison: &Comparison, args: &Args) -> anyhow::Result<()> {
 /// How standard output is to be written to.
 pub(super) fn style() -> Style {
     let terminal = io::stdout().is_terminal();
+    let (color, unicode) = abilities();
     Style {
         width: Some(if terminal { terminal_size().columns } else { 80 }),
-        color: terminal && !no_color(),
-        unicode: utf8(),
+        color: terminal && color,
+        unicode,
         ..Style::default()
     }
 }

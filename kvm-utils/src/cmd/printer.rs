@@ -114,21 +114,6 @@ impl Printer {
     }
 }
 
-/// Whether nothing is to be coloured. https://no-color.org: any value but the empty one.
-pub fn no_color() -> bool {
-    std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
-        || std::env::var_os("TERM").is_some_and(|v| v == "dumb")
-}
-
-/// Whether the terminal shows characters outside ASCII.
-pub fn utf8() -> bool {
-    ["LC_ALL", "LC_CTYPE", "LANG"]
-        .iter()
-        .filter_map(std::env::var_os)
-        .find(|v| !v.is_empty())
-        .is_some_and(|v| v.to_string_lossy().to_ascii_lowercase().replace('-', "").contains("utf8"))
-}
-
 /// The terminal's size.
 pub fn terminal_size() -> Size {
     match rustix::termios::tcgetwinsize(io::stdout()) {

@@ -163,7 +163,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let (_, order) = wanted.iter().find(|(noun, _)| std::ptr::eq(*noun, series.noun))?;
         Some((series, order))
     }) {
-        let Some(whole) = series.over(&series.samples) else { continue };
+        let Some(whole) = series.whole() else { continue };
         if args.intervals {
             for sample in together(series, args.interval.unwrap_or_default()) {
                 printer.show(&recording.report(&sample, order, &aids))?;
@@ -252,11 +252,8 @@ fn cut(args: &Args, recording: &mut Recording) -> Result<(), Failure> {
     let (began, ended) = recording.span();
     let from = args.from.map_or(began, |when| when.after(began));
     let to = args.to.map_or(ended, |when| when.after(began));
-    // Without a bound nothing is left out, however the first interval lies to the moment that the header names.
-    let (least, most) = (args.from.map_or(SystemTime::UNIX_EPOCH, |_| from), args.to.map(|_| to));
     for series in &mut recording.series {
-        let last = series.samples.last().map_or(to, |sample| sample.time);
-        series.samples = series.between(least, most.unwrap_or(last)).to_vec();
+        series.samples = series.between(from, to).to_vec();
     }
     if recording.series.iter().all(|series| series.samples.is_empty()) {
         let time = |time| rfc3339(time).unwrap_or_else(|| "?".to_owned());
@@ -289,7 +286,7 @@ fn together(series: &Series, least: Duration) -> Vec<Sample> {
     let mut all: Vec<Sample> = Vec::new();
     for sample in &series.samples {
         match all.last_mut() {
-            Some(last) if last.interval < least => last.follow(sample.clone()),
+            Some(last) if last.interval < least => last.follow(sample),
             _ => all.push(sample.clone()),
         }
     }
@@ -313,7 +310,7 @@ fn list(recording: &Recording) -> anyhow::Result<ExitCode> {
         writeln!(out, "command {}", words.join(" "))?;
     }
     for series in &recording.series {
-        let events = series.over(&series.samples).map_or(0, |whole| {
+        let events = series.whole().map_or(0, |whole| {
             recording.report(&whole, &Order::of(series.noun), &crate::drilldown::noun::NO_AIDS).events
         });
         let (one, many) = series.noun.counting;

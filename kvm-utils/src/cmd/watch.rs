@@ -1,7 +1,7 @@
 //! Several drill-downs of the same VMs at a time, each a session of its own: for commands that keep, serve or show more than
 //! one.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use super::{
     options::Which,
@@ -22,8 +22,6 @@ use crate::{
 pub enum Devices {
     /// At a monitor of their own that nobody uses.
     Ask,
-    /// At this socket.
-    AskAt(PathBuf),
     /// Leave them alone.
     WellKnown,
 }
@@ -104,12 +102,8 @@ impl Watch {
         settings.events_ring = self.events_ring.filter(|_| is_exits);
         let plan = Plan { noun, sort: noun.sort, source: self.source };
         let mut session = trace::start(&plan, &mut settings, &self.target.select, incomparable(&self.which))?;
-        if std::ptr::eq(noun, &io::IO) {
-            match &self.devices {
-                Devices::Ask => session.ask_for_devices(None),
-                Devices::AskAt(path) => session.ask_for_devices(Some(path.clone())),
-                Devices::WellKnown => {}
-            }
+        if std::ptr::eq(noun, &io::IO) && self.devices == Devices::Ask {
+            session.ask_for_devices(None);
         }
         self.sessions.push(session);
         if is_exits && vendor_isa(&SysRoot::default()).is_none() {

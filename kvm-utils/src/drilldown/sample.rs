@@ -217,18 +217,35 @@ pub fn between(began: &Result<Bounds, String>, ended: &Result<Bounds, String>) -
 }
 
 impl Sample {
+    /// The sum of successive intervals, as a report of a whole run has it; `None` of none.
+    #[must_use]
+    pub fn over(intervals: &[Self]) -> Option<Self> {
+        let (first, rest) = intervals.split_first()?;
+        let mut sum = Self { scope: Scope::Run, ..first.clone() };
+        for sample in rest {
+            sum.follow(sample);
+        }
+        Some(sum)
+    }
+
+    /// When it began; when it ended, if that is before any time that can be written.
+    #[must_use]
+    pub fn began(&self) -> SystemTime {
+        self.time.checked_sub(self.interval).unwrap_or(self.time)
+    }
+
     /// Adds the interval that came right after. What is of a moment, such as an exit that goes on, is the later one's.
-    pub fn follow(&mut self, later: Self) {
+    pub fn follow(&mut self, later: &Self) {
         self.scope = Scope::Run;
         self.time = later.time;
         self.interval += later.interval;
-        self.host = later.host;
-        let [_, ended] = later.bounds;
+        self.host.clone_from(&later.host);
+        let [_, ended] = &later.bounds;
         self.kvm_stat = match later.kvm_stat {
             KvmStat::NotKept => KvmStat::NotKept,
-            _ => between(&self.bounds[0], &ended),
+            _ => between(&self.bounds[0], ended),
         };
-        self.bounds[1] = ended;
+        self.bounds[1].clone_from(ended);
         self.missed = self.missed.zip(later.missed).map(|(one, more)| one + more);
         self.trouble.histograms_full += later.trouble.histograms_full;
         self.trouble.unreadable += later.trouble.unreadable;
@@ -242,20 +259,20 @@ impl Sample {
                 vcpu.ended |= vm.settled;
             }
         }
-        for vm in later.vms {
+        for vm in &later.vms {
             match self.vms.iter_mut().find(|of| of.serial == vm.serial) {
                 Some(of) => of.follow(vm),
-                None => self.vms.push(vm),
+                None => self.vms.push(vm.clone()),
             }
         }
-        for (tgid, crowd) in later.crowds {
-            match self.crowds.get_mut(&tgid) {
+        for (tgid, crowd) in &later.crowds {
+            match self.crowds.get_mut(tgid) {
                 Some(of) => {
-                    of.owner = crowd.owner;
+                    of.owner.clone_from(&crowd.owner);
                     of.slice.follow(&crowd.slice);
                 }
                 None => {
-                    self.crowds.insert(tgid, crowd);
+                    self.crowds.insert(*tgid, crowd.clone());
                 }
             }
         }
@@ -269,7 +286,7 @@ impl Sample {
         };
         self.blind_to_interrupts |= later.blind_to_interrupts;
         self.ambiguous |= later.ambiguous;
-        self.notes = later.notes;
+        self.notes.clone_from(&later.notes);
     }
 
     /// Leaves out all but some VMs and, of these, some vCPUs. Whether anything is left.
@@ -311,13 +328,13 @@ impl Sample {
 }
 
 impl VmSample {
-    fn follow(&mut self, later: Self) {
-        self.who = later.who;
+    fn follow(&mut self, later: &Self) {
+        self.who.clone_from(&later.who);
         self.settled = later.settled;
-        for vcpu in later.vcpus {
+        for vcpu in &later.vcpus {
             match self.vcpus.iter_mut().find(|of| of.key == vcpu.key) {
-                Some(of) => of.follow(&vcpu),
-                None => self.vcpus.push(vcpu),
+                Some(of) => of.follow(vcpu),
+                None => self.vcpus.push(vcpu.clone()),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The container: frames of one DEFLATE stream, each with a checksum. See [`crate::recording`].
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 
@@ -176,15 +176,6 @@ fn checksum(frame: &[u8]) -> u32 {
     let mut crc = Crc::new();
     crc.update(frame);
     crc.sum()
-}
-
-/// Writes a frame whole, or says how the file was left.
-///
-/// # Errors
-///
-/// Those of the file.
-pub fn put(to: &mut impl Write, frame: &[u8]) -> io::Result<()> {
-    to.write_all(frame)
 }
 
 #[cfg(test)]

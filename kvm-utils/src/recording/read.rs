@@ -1,7 +1,7 @@
 //! Reading a recording.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io::{BufReader, Read as _},
     path::{Path, PathBuf},
@@ -18,11 +18,12 @@ use super::{
 };
 use crate::{
     drilldown::{
+        exits::collect::VcpuKey,
         io,
         noun::{Aids, NO_AIDS, Noun},
         registry,
         report::{Order, report},
-        sample::{Sample, Scope},
+        sample::Sample,
     },
     host::qmp::DeviceMap,
     model::{EventBatch, Fingerprint, History, Report, Row, Vm},
@@ -113,13 +114,7 @@ impl Recording {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let mut facts = self.header.facts.clone();
-        let mut vms: Vec<String> = Vec::new();
-        let whole = self.series.iter().filter_map(|series| series.over(&series.samples));
-        let most = whole.max_by_key(|sample| sample.vms.len());
-        for vm in most.iter().flat_map(|sample| &sample.vms) {
-            let Vm { name, vmm, .. } = &vm.who;
-            vms.push(format!("{name} ({vmm}, {} vCPUs)", vm.vcpus.len()));
-        }
+        let mut vms = self.series.iter().map(Series::vms).max_by_key(Vec::len).unwrap_or_default();
         vms.sort();
         facts.insert("vms".to_owned(), vms.join(", "));
         Fingerprint { facts }
@@ -135,7 +130,7 @@ impl Recording {
             Some(History {
                 fingerprint: fingerprint.clone(),
                 intervals: series.samples.iter().map(report).collect(),
-                whole: report(&series.over(&series.samples)?),
+                whole: report(&series.whole()?),
             })
         };
         self.series.iter().filter_map(history).collect()
@@ -144,22 +139,30 @@ impl Recording {
     /// When it began, and when its last interval ended.
     #[must_use]
     pub fn span(&self) -> (SystemTime, SystemTime) {
-        let began = time(self.header.began);
+        let begins = self.series.iter().filter_map(|series| Some(series.samples.first()?.began()));
+        let began = begins.chain([time(self.header.began)]).min().unwrap_or(SystemTime::UNIX_EPOCH);
         let ends = self.series.iter().filter_map(|series| Some(series.samples.last()?.time));
         (began, ends.max().unwrap_or(began))
     }
 }
 
 impl Series {
-    /// The sum of successive samples, as a report of a whole run has it; `None` of none.
+    /// All of it, as a report of a whole run has it; `None` if there is no interval.
     #[must_use]
-    pub fn over(&self, samples: &[Sample]) -> Option<Sample> {
-        let (first, rest) = samples.split_first()?;
-        let mut sum = Sample { scope: Scope::Run, ..first.clone() };
-        for sample in rest {
-            sum.follow(sample.clone());
+    pub fn whole(&self) -> Option<Sample> {
+        Sample::over(&self.samples)
+    }
+
+    /// Each VM with how many vCPUs it had, the name first.
+    fn vms(&self) -> Vec<String> {
+        let mut vms: BTreeMap<u64, (&Vm, BTreeSet<VcpuKey>)> = BTreeMap::new();
+        for vm in self.samples.iter().flat_map(|sample| &sample.vms) {
+            let (who, vcpus) = vms.entry(vm.serial).or_insert_with(|| (&vm.who, BTreeSet::new()));
+            *who = &vm.who;
+            vcpus.extend(vm.vcpus.iter().map(|vcpu| vcpu.key));
         }
-        Some(sum)
+        let told = vms.into_values();
+        told.map(|(Vm { name, vmm, .. }, vcpus)| format!("{name} ({vmm}, {} vCPUs)", vcpus.len())).collect()
     }
 
     /// The samples between two moments: those of which at least half lies there.

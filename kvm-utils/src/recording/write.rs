@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs::{File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     MAGIC, RecordingError, VERSION,
-    frame::{self, Kind, Packer},
+    frame::{Kind, Packer},
     wire::{End, Header, Interval, SampleWire, WhoWire},
 };
 use crate::{drilldown::sample::Sample, host::qmp::DeviceMap};
@@ -133,7 +133,7 @@ impl Recorder {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), RecordingError> {
-        match frame::put(&mut self.file, bytes) {
+        match self.file.write_all(bytes) {
             Ok(()) => {
                 self.whole += bytes.len() as u64;
                 Ok(())

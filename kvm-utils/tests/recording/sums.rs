@@ -88,13 +88,13 @@ proptest! {
     fn it_does_not_matter_in_which_steps_intervals_are_put_together(a in sample(), b in sample(), c in sample()) {
         let (b, c) = (with_noun(b, &a), with_noun(c, &a));
         let mut left = a.clone();
-        left.follow(b.clone());
-        left.follow(c.clone());
+        left.follow(&b);
+        left.follow(&c);
         prop_assert_eq!(left.interval, a.interval + b.interval + c.interval);
         let mut right = b;
-        right.follow(c);
+        right.follow(&c);
         let mut whole = a;
-        whole.follow(right);
+        whole.follow(&right);
         prop_assert_eq!(numbers(whole), numbers(left));
     }
 }

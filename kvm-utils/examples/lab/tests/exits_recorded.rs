@@ -57,7 +57,7 @@ impl Recorded {
         ensure!(recording.notes.is_empty() && recording.series.len() == 1, "{:?}", recording.notes);
         let batches = recording.batches().collect::<Result<_, _>>()?;
         let series = &recording.series[0];
-        let sample = series.over(&series.samples).context("nothing was recorded")?;
+        let sample = series.whole().context("nothing was recorded")?;
         Ok(Self { batches, sample, said, path })
     }
 

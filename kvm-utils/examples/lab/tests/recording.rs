@@ -172,7 +172,7 @@ fn equals_live(_: &Context, source: Source) -> Result<()> {
     let mut events = 0;
     for (nth, series) in recording.series.iter().enumerate() {
         ensure!(series.samples.len() == live.len(), "{} intervals", series.samples.len());
-        let whole = series.over(&series.samples).context("no intervals")?;
+        let whole = series.whole().context("no intervals")?;
         let intervals = live.iter().map(|samples| &samples[nth]).zip(&series.samples);
         for (live, recorded) in intervals.chain([(&run[nth], &whole)]) {
             let (live, recorded) = (shown(live)?, shown(recorded)?);

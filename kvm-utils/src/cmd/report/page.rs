@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    drilldown::{noun::Aids, registry::names, report::Order},
+    drilldown::{noun::Aids, registry::names, report::Order, sample::Sample},
     error::{Failure, say},
     model::Report,
     recording::{Recording, Series},
@@ -53,16 +53,15 @@ pub fn write(
     let mut runs = Vec::new();
     let mut shown = Vec::new();
     for (series, order) in wanted {
-        let Some(whole) = series.over(&series.samples) else { continue };
+        let Some(whole) = series.whole() else { continue };
         let mut whole = recording.report(&whole, order, aids);
         if runs.is_empty() {
             whole.notes.splice(0..0, recording.notes.iter().cloned());
         }
-        let first = series.samples.first();
         runs.push(Run {
             fingerprint: fingerprint.clone(),
             whole,
-            began: first.and_then(|first| first.time.checked_sub(first.interval)),
+            began: series.samples.first().map(Sample::began),
             lengths: series.samples.iter().map(|sample| sample.interval).collect(),
         });
         shown.push((series, order));
