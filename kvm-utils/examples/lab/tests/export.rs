@@ -182,6 +182,31 @@ fn known_numbers(context: &Context, source: Source) -> Result<()> {
     compare(Exporter::start(tracer::command(context)?, &options)?)
 }
 
+/// `kernel.perf_event_paranoid`, put back at the end.
+struct Paranoid(Option<String>);
+
+const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
+
+impl Paranoid {
+    fn at_most_2() -> Result<Self> {
+        let before = std::fs::read_to_string(PARANOID)?;
+        if before.trim().parse::<i32>()? <= 2 {
+            return Ok(Self(None));
+        }
+        std::fs::write(PARANOID, "2")?;
+        Ok(Self(Some(before)))
+    }
+}
+
+impl Drop for Paranoid {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // The lab ends soon.
+            let _ = std::fs::write(PARANOID, before);
+        }
+    }
+}
+
 /// As the unit has it: nobody, with the capabilities that it names.
 fn least_privilege(context: &Context) -> Result<Verdict> {
     const UNIT: &str = include_str!("../../../../contrib/systemd/kvm-utils-exporter.service");
@@ -201,6 +226,8 @@ fn least_privilege(context: &Context) -> Result<Verdict> {
     command.arg(format!("--bounding-set=-all,{capabilities}"));
     command.arg(format!("--inh-caps=-all,{capabilities}")).arg(format!("--ambient-caps=-all,{capabilities}"));
     command.arg(program);
+    // Debian's kernels let nobody but CAP_SYS_ADMIN use perf events unless told to, as docs/export.md says.
+    let _paranoid = Paranoid::at_most_2()?;
     // Who owns the processes of VMs is somebody else.
     compare(Exporter::start(command, &NOUNS)?)?;
     Ok(Verdict::Ok)
