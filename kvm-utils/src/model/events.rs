@@ -115,7 +115,7 @@ impl EventBatch {
     /// Leaves out vCPUs that are not wanted, and exits that were not going on between two monotonic times. Losses are not known
     /// to the nanosecond: those of a batch stay unless all of it lies outside.
     pub fn keep_only(&mut self, wanted: &dyn Fn(&EventVm, &EventVcpu) -> bool, from_ns: u64, to_ns: u64) {
-        let outside = self.ended_ns < from_ns || self.began_ns > to_ns;
+        let outside = self.ended_ns <= from_ns || self.began_ns >= to_ns;
         let vms = &self.vms;
         self.vcpus.retain(|vcpu| vms.get(vcpu.vm).is_some_and(|vm| wanted(vm, vcpu)));
         for vcpu in &mut self.vcpus {

@@ -50,6 +50,8 @@ fn values() -> Outcome {
             "exits --source kprobe",
             "caps --watch 5",
             "selftest -o csv",
+            "record -o a.kvmrec --events --events-buffer 8X",
+            "record -o a.kvmrec --events --events-buffer 2G",
         ],
     )
 }
@@ -57,7 +59,13 @@ fn values() -> Outcome {
 fn contradictions() -> Outcome {
     all_are_mistakes(
         "contradictions",
-        &["exits -n 3 -d 2s", "exits --wait", "exits --wait -p 1", "exits -i 1s -i 2s"],
+        &[
+            "exits -n 3 -d 2s",
+            "exits --wait",
+            "exits --wait -p 1",
+            "exits -i 1s -i 2s",
+            "record -o a.kvmrec --events-buffer 1M",
+        ],
     )
 }
 

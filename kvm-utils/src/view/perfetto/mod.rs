@@ -46,7 +46,7 @@ pub struct Perfetto<W> {
     out: W,
     /// Facts about the run, by name.
     about: BTreeMap<String, String>,
-    vms: HashMap<u64, VmTrack>,
+    vms: BTreeMap<u64, VmTrack>,
     vcpus: HashMap<VcpuId, VcpuTrack>,
     /// Processes and threads that have a track as such.
     pids: HashSet<u32>,
@@ -103,7 +103,7 @@ impl<W: Write> Perfetto<W> {
         Self {
             out,
             about,
-            vms: HashMap::new(),
+            vms: BTreeMap::new(),
             vcpus: HashMap::new(),
             pids: HashSet::new(),
             tids: HashSet::new(),
