@@ -200,6 +200,8 @@ impl<W: Write> Perfetto<W> {
         let wall = batch.ended.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.packet.with(packet::CLOCK_SNAPSHOT, |snapshot| {
             reading(snapshot, clock::MONOTONIC, batch.ended_ns);
+            // Perfetto's own clock: without it nothing tells how this trace lies to others.
+            reading(snapshot, clock::BOOTTIME, batch.ended_boot_ns);
             if let Ok(ns) = u64::try_from(wall.as_nanos()) {
                 reading(snapshot, clock::REALTIME, ns);
             }
