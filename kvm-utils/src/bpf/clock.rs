@@ -4,6 +4,8 @@ use std::arch::x86_64::_rdtsc;
 
 use kvm_utils_common::numbers::{CYCLES_PER_NS_SHIFT, Clock, NS_PER_CYCLE_SHIFT};
 
+use rustix::time::ClockId;
+
 use super::mapped::Mapped;
 
 /// Nanoseconds over which the rate is measured at least: the pairs below are good to some tens of them.
@@ -87,7 +89,17 @@ fn now() -> Moment {
 /// `CLOCK_MONOTONIC`, which `bpf_ktime_get_ns()` reads as well.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    read(ClockId::Monotonic)
+}
+
+/// `CLOCK_BOOTTIME`: the same, but it goes on while the machine sleeps.
+#[must_use]
+pub fn boot_ns() -> u64 {
+    read(ClockId::Boottime)
+}
+
+fn read(clock: ClockId) -> u64 {
+    let time = rustix::time::clock_gettime(clock);
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 

@@ -88,7 +88,7 @@ pub struct Args {
     ///
     /// A process for each VM, a thread for each vCPU, a slice for each exit; where there is none, the vCPU is in the guest. Exits
     /// that there was no room for are counted on a track of their own. With - as the file it goes to standard output.
-    #[arg(long, value_name = "TRACE", conflicts_with_all = ["nouns", "list", "intervals", "output", "by", "top", "sort"],
+    #[arg(long, value_name = "TRACE", conflicts_with_all = ["nouns", "list", "intervals", "output", "by", "top", "sort", "strict"],
           help_heading = HOW)]
     perfetto: Option<PathBuf>,
     #[command(flatten)]

@@ -73,6 +73,8 @@ pub struct EventBatch {
     pub began_ns: u64,
     /// See `began_ns`. An event read last may have ended a little later.
     pub ended_ns: u64,
+    /// The end on the clock that goes on while the machine sleeps (`CLOCK_BOOTTIME`), ns.
+    pub ended_boot_ns: u64,
     /// The end on the wall clock.
     pub ended: SystemTime,
     /// Reasons of the events.
@@ -84,10 +86,18 @@ pub struct EventBatch {
 }
 
 impl EventBatch {
-    /// An empty batch.
+    /// An empty batch of a machine that never slept.
     #[must_use]
     pub fn new(began_ns: u64, ended_ns: u64, ended: SystemTime) -> Self {
-        Self { began_ns, ended_ns, ended, reasons: Vec::new(), vms: Vec::new(), vcpus: Vec::new() }
+        Self {
+            began_ns,
+            ended_ns,
+            ended_boot_ns: ended_ns,
+            ended,
+            reasons: Vec::new(),
+            vms: Vec::new(),
+            vcpus: Vec::new(),
+        }
     }
 
     /// Events in it.
@@ -115,7 +125,7 @@ impl EventBatch {
     /// Leaves out vCPUs that are not wanted, and exits that were not going on between two monotonic times. Losses are not known
     /// to the nanosecond: those of a batch stay unless all of it lies outside.
     pub fn keep_only(&mut self, wanted: &dyn Fn(&EventVm, &EventVcpu) -> bool, from_ns: u64, to_ns: u64) {
-        let outside = self.ended_ns < from_ns || self.began_ns > to_ns;
+        let outside = self.ended_ns <= from_ns || self.began_ns >= to_ns;
         let vms = &self.vms;
         self.vcpus.retain(|vcpu| vms.get(vcpu.vm).is_some_and(|vm| wanted(vm, vcpu)));
         for vcpu in &mut self.vcpus {

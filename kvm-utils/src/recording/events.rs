@@ -4,7 +4,8 @@
 //! the lowest first), differences that may be negative are zigzag-coded before (0, -1, 1, -2, ...). In order:
 //!
 //! 1. the version, a byte;
-//! 2. when the batch began and ended (a difference), monotonic ns, and ended on the wall clock, ns since 1970;
+//! 2. when the batch began and ended (a difference), monotonic ns; how much more the end was with all time in which the
+//!    machine slept, ns; the end on the wall clock, ns since 1970;
 //! 3. reasons, after their number: isa, code;
 //! 4. VMs, after their number: serial number, pid, name after its length;
 //! 5. vCPUs, after their number: slot, time, index of the VM, id plus 1 or 0, thread, exits lost, and the number of events with
@@ -43,6 +44,7 @@ pub fn encode(batch: &EventBatch) -> Vec<u8> {
     out.0.push(VERSION);
     out.number(batch.began_ns);
     out.number(batch.ended_ns.wrapping_sub(batch.began_ns));
+    out.number(batch.ended_boot_ns.wrapping_sub(batch.ended_ns));
     out.signed(wall_ns(batch.ended));
     out.length(batch.reasons.len());
     for reason in &batch.reasons {
@@ -92,8 +94,9 @@ pub fn decode(bytes: &[u8]) -> Result<EventBatch, EventsError> {
     let mut input = Reader(rest);
     let began_ns = input.number()?;
     let ended_ns = began_ns.wrapping_add(input.number()?);
+    let ended_boot_ns = ended_ns.wrapping_add(input.number()?);
     let ended = wall_time(input.signed()?)?;
-    let mut batch = EventBatch::new(began_ns, ended_ns, ended);
+    let mut batch = EventBatch { ended_boot_ns, ..EventBatch::new(began_ns, ended_ns, ended) };
     for _ in 0..input.length(2)? {
         let code = Code { isa: input.small()?, code: input.number()? };
         batch.reasons.push(code.event_reason());
@@ -242,8 +245,8 @@ mod tests {
     fn batch() -> impl Strategy<Value = EventBatch> {
         let reasons = vec((any::<u32>(), any::<u64>()), 1..5);
         let vms = vec((any::<u64>(), any::<u32>(), ".{0,12}"), 1..4);
-        (any::<(u64, u64, i64)>(), reasons, vms).prop_flat_map(
-            |((began_ns, ended_ns, wall), reasons, vms)| {
+        (any::<(u64, u64, u64, i64)>(), reasons, vms).prop_flat_map(
+            |((began_ns, ended_ns, ended_boot_ns, wall), reasons, vms)| {
                 let last = reasons.len() as u32;
                 let event = (any::<u64>(), any::<u64>(), 0..last)
                     .prop_map(|(began_ns, took_ns, reason)| ExitEvent { began_ns, took_ns, reason });
@@ -266,6 +269,7 @@ mod tests {
                     EventBatch {
                         began_ns,
                         ended_ns,
+                        ended_boot_ns,
                         ended: wall_time(wall).unwrap(),
                         reasons: reasons.iter().map(code).collect(),
                         vms: vms.iter().map(vm).collect(),

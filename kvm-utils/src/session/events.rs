@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     bpf::{
+        clock::{boot_ns, monotonic_ns},
         events::ToldExit,
         tracer::{Tracer, TracerError},
     },
@@ -79,7 +80,10 @@ impl Stream {
     pub(super) fn take(&mut self, now_ns: u64) -> EventBatch {
         let batch = std::mem::take(&mut self.batch).all;
         let began_ns = std::mem::replace(&mut self.began_ns, now_ns);
-        EventBatch { began_ns, ended_ns: now_ns, ended: SystemTime::now(), ..batch }
+        // What the two clocks differ by changes only while the machine sleeps: as they are now suffices.
+        let boot = boot_ns().saturating_sub(monotonic_ns());
+        let ended_boot_ns = now_ns.saturating_add(boot);
+        EventBatch { began_ns, ended_ns: now_ns, ended_boot_ns, ended: SystemTime::now(), ..batch }
     }
 }
 

@@ -51,6 +51,8 @@ fn values() -> Outcome {
             "exits --source kprobe",
             "caps --watch 5",
             "selftest -o csv",
+            "record -o a.kvmrec --events --events-buffer 8X",
+            "record -o a.kvmrec --events --events-buffer 2G",
         ],
     )
 }
@@ -58,7 +60,13 @@ fn values() -> Outcome {
 fn contradictions() -> Outcome {
     all_are_mistakes(
         "contradictions",
-        &["exits -n 3 -d 2s", "exits --wait", "exits --wait -p 1", "exits -i 1s -i 2s"],
+        &[
+            "exits -n 3 -d 2s",
+            "exits --wait",
+            "exits --wait -p 1",
+            "exits -i 1s -i 2s",
+            "record -o a.kvmrec --events-buffer 1M",
+        ],
     )
 }
 

@@ -46,10 +46,11 @@ pub(crate) struct Options {
 const NS_PER_INSTRUCTION: f64 = 2.0;
 
 /// Rows of the overhead table: the name that overhead.sh prints, and what it is.
-const TRACERS: [(&str, &str); 5] = [
+const TRACERS: [(&str, &str); 6] = [
     ("empty", "two empty raw tracepoint programs"),
     ("raw", "kvm-utils exits, raw tracepoints"),
     ("tracepoint", "kvm-utils exits, classic tracepoints"),
+    ("events", "kvm-utils record --events, raw tracepoints"),
     ("perf-stat", "perf stat -e kvm:kvm_exit -e kvm:kvm_entry"),
     ("perf-kvm-record", "perf kvm stat record"),
 ];

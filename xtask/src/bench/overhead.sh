@@ -23,5 +23,6 @@ say none "$(cost)"
 say empty "$(cost --empty-programs)"
 beside raw attached "$KVM_UTILS" exits -i 1h
 beside tracepoint attached "$KVM_UTILS" exits -i 1h --source tracepoint
+beside events attached "$KVM_UTILS" record --events -i 1h -o "$tmp/events.kvmrec"
 beside perf-stat '' perf stat -a -e kvm:kvm_exit -e kvm:kvm_entry sleep 100000
 beside perf-kvm-record '' perf kvm stat record -a -o "$tmp/perf.data" sleep 100000

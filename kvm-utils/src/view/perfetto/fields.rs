@@ -40,6 +40,7 @@ pub mod clock {
     pub const IS_INCREMENTAL: u32 = 3;
     pub const REALTIME: u64 = 1;
     pub const MONOTONIC: u64 = 3;
+    pub const BOOTTIME: u64 = 6;
     /// The first of the numbers that each sequence may use as it likes.
     pub const OF_SEQUENCE: u64 = 64;
 }

@@ -46,7 +46,7 @@ pub struct Perfetto<W> {
     out: W,
     /// Facts about the run, by name.
     about: BTreeMap<String, String>,
-    vms: HashMap<u64, VmTrack>,
+    vms: BTreeMap<u64, VmTrack>,
     vcpus: HashMap<VcpuId, VcpuTrack>,
     /// Processes and threads that have a track as such.
     pids: HashSet<u32>,
@@ -103,7 +103,7 @@ impl<W: Write> Perfetto<W> {
         Self {
             out,
             about,
-            vms: HashMap::new(),
+            vms: BTreeMap::new(),
             vcpus: HashMap::new(),
             pids: HashSet::new(),
             tids: HashSet::new(),
@@ -200,6 +200,8 @@ impl<W: Write> Perfetto<W> {
         let wall = batch.ended.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.packet.with(packet::CLOCK_SNAPSHOT, |snapshot| {
             reading(snapshot, clock::MONOTONIC, batch.ended_ns);
+            // Perfetto's own clock: without it nothing tells how this trace lies to others.
+            reading(snapshot, clock::BOOTTIME, batch.ended_boot_ns);
             if let Ok(ns) = u64::try_from(wall.as_nanos()) {
                 reading(snapshot, clock::REALTIME, ns);
             }

@@ -32,8 +32,8 @@ struct Read {
     instants: Vec<(u64, u64, String, u64)>,
     counters: BTreeMap<u64, Vec<(u64, i64)>>,
     attributes: BTreeMap<String, String>,
-    /// Monotonic and wall clock of the same moment.
-    anchor: (u64, u64),
+    /// Monotonic clock, that with sleep, and wall clock, of the same moment.
+    anchor: (u64, u64, u64),
 }
 
 /// The state of a sequence of packets.
@@ -91,7 +91,7 @@ fn read(bytes: &[u8]) -> Read {
                 |id| snapshot.clocks.iter().find(|c| c.clock_id == Some(id)).and_then(|c| c.timestamp);
             if let Some(wall) = of_clock(1) {
                 assert_eq!(snapshot.primary_trace_clock, Some(3));
-                read.anchor = (of_clock(3).unwrap(), wall);
+                read.anchor = (of_clock(3).unwrap(), of_clock(6).unwrap(), wall);
             }
             if let Some(own) = snapshot.clocks.iter().find(|c| c.clock_id == Some(64)) {
                 assert_eq!((own.is_incremental, own.timestamp), (Some(true), of_clock(3)));
@@ -190,7 +190,8 @@ fn batch(began_ns: u64, ended_ns: u64, vms: &[(u64, u32, &str)], vcpus: Vec<Even
     let ended = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_000_000_000 + ended_ns);
     let vm = |&(serial, pid, name): &(u64, u32, &str)| EventVm { serial, pid, name: name.to_owned() };
     let vms = vms.iter().map(vm).collect();
-    EventBatch { reasons: reasons(), vms, vcpus, ..EventBatch::new(began_ns, ended_ns, ended) }
+    let ended_boot_ns = ended_ns + 5000;
+    EventBatch { ended_boot_ns, reasons: reasons(), vms, vcpus, ..EventBatch::new(began_ns, ended_ns, ended) }
 }
 
 fn written(batches: &[EventBatch]) -> (Read, Written) {
@@ -232,7 +233,7 @@ fn a_vm_is_a_process_a_vcpu_a_thread_and_an_exit_a_slice() {
             slice(899_000, 2000, "cpuid", "exit", "cpuid", Some(0x72)),
         ]
     );
-    assert_eq!(read.anchor, (900_000, 1_700_000_000_000_900_000));
+    assert_eq!(read.anchor, (900_000, 905_000, 1_700_000_000_000_900_000));
     // Flat: nothing was lost.
     assert_eq!(read.counters[&read.named("exits lost")], [(1000, 0), (2_000_000, 0)]);
     assert_eq!((read.attributes["exits"].as_str(), read.attributes["exits_lost"].as_str()), ("5", "0"));
