@@ -86,8 +86,8 @@ fn measures(table: &Table, subject: &Subject, question: &Question) -> Vec<Measur
     if !subject.waiting && has(&|tally| tally.timed > 0) {
         let durations = [
             (Measure::Busy, is_sum),
-            (Measure::Mean, !is_sum || question.limits.rules.iter().any(|rule| rule.max_mean_ns.is_some())),
-            (Measure::P99, !is_sum || question.limits.rules.iter().any(|rule| rule.max_p99_ns.is_some())),
+            (Measure::Mean, !is_sum || is_limited(Measure::Mean, question)),
+            (Measure::P99, !is_sum || is_limited(Measure::P99, question)),
         ];
         measures.extend(durations.into_iter().filter(|(_, is_told)| *is_told).map(|(measure, _)| measure));
         if !has(&|tally| !tally.buckets.is_empty()) {
@@ -101,6 +101,15 @@ fn measures(table: &Table, subject: &Subject, question: &Question) -> Vec<Measur
     }
     measures.retain(|measure| question.measures.contains(&measure.kind()));
     measures
+}
+
+/// Whether any limit is about how long events take by this figure.
+fn is_limited(measure: Measure, question: &Question) -> bool {
+    question.limits.rules.iter().any(|rule| match measure {
+        Measure::Mean => rule.max_mean_ns.is_some(),
+        Measure::P99 => rule.max_p99_ns.is_some(),
+        Measure::Rate | Measure::Busy | Measure::Time(..) => false,
+    })
 }
 
 /// How long a file is, as rates are told.
@@ -167,7 +176,9 @@ fn candidate(
         Method::Blocks => measure.of(&wholes[side], exposures[side]),
     };
     let (base, new) = (shown(0), shown(1));
-    if base.is_none() && new.is_none() {
+    // What there is on one side only has nothing to be held against, but for a limit.
+    if base.is_none() && new.is_none() || (base.is_none() || new.is_none()) && !is_limited(measure, question)
+    {
         return None;
     }
     let finding = Finding {

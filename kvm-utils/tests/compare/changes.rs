@@ -215,7 +215,7 @@ fn limits_decide_where_there_are_some() {
     assert_eq!(asked("[exits]\nmax_rate = 1500\n").0, ["exits max_rate 1,500"]);
     // The only reason of its class is its class.
     assert_eq!(asked("[exits.class.io]\nmax_rate = 400\n").0, ["exits.class.io max_rate 400"]);
-    assert_eq!(asked("[exits.reason.io]\nmax_increase = \"50%\"\n").0, ["exits.row.io max_increase 50.0%"]);
+    assert_eq!(asked("[exits.reason.io]\nmax_increase = \"50%\"\n").0, ["exits.row.io max_increase 50%"]);
     assert_eq!(asked("[exits.reason.io]\nmax_increase = \"200%\"\n").0, Vec::<String>::new());
     assert_eq!(
         asked("[exits.reason.msr]\nmax_mean = \"10us\"\nmax_p99 = \"1ms\"\n").0,

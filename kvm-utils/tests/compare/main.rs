@@ -11,4 +11,5 @@ mod changes;
 mod invariants;
 #[path = "../../src/compare/simulated.rs"]
 mod simulated;
+mod views;
 mod world;
