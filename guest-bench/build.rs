@@ -1,4 +1,4 @@
-//! Builds the two freestanding guests with the same rustc: the one of `kvm-utils selftest`, which becomes a flat image, and the
+//! Tells which commit this is, and builds the two freestanding guests with the same rustc: the one of `kvm-utils selftest`, which becomes a flat image, and the
 //! one that measures, which stays an ELF file.
 
 use std::error::Error;
@@ -7,6 +7,7 @@ use std::process::Command;
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
+    version();
     println!("cargo::rerun-if-changed=payload");
     println!("cargo::rerun-if-changed=bench-payload");
     println!("cargo::rerun-if-changed=src/protocol.rs");
@@ -26,6 +27,36 @@ fn main() -> Result<(), Box<dyn Error>> {
         ),
     )?;
     Ok(())
+}
+
+/// What `--version` tells, where nobody has said it (`KVM_UTILS_VERSION`): with the commit in a release build from a
+/// checkout, such as `cargo install` makes. Other builds would be done anew after each commit for nothing.
+fn version() {
+    println!("cargo::rerun-if-env-changed=KVM_UTILS_VERSION");
+    if env::var_os("KVM_UTILS_VERSION").is_some()
+        || env::var("PROFILE").is_ok_and(|profile| profile != "release")
+    {
+        return;
+    }
+    let Some(workspace) = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from) else { return };
+    let Some(workspace) = workspace.parent() else { return };
+    let git = |words: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(workspace).args(words).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    // A copy of the sources within somebody else's checkout has no commit.
+    let top = git(&["rev-parse", "--show-toplevel"]).and_then(|top| fs::canonicalize(top).ok());
+    if top.is_none() || top != fs::canonicalize(workspace).ok() {
+        return;
+    }
+    // What HEAD was, once for each time it changed.
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+        println!("cargo::rerun-if-changed={}", workspace.join(log).display());
+    }
+    if let Some(revision) = git(&["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]) {
+        println!("cargo::rustc-env=KVM_UTILS_VERSION={} ({revision})", env!("CARGO_PKG_VERSION"));
+    }
 }
 
 /// Compiles main.rs in a directory, with the link.ld there. Cargo's own flags stay out: they are for a hosted program (`crt-static`), this is none.

@@ -1,5 +1,5 @@
 //! Refuses an eBPF object that is missing or older than its sources: it would silently run other code than the
-//! one in front of the reader.
+//! one in front of the reader. Tells the digest of the HTML page's script.
 
 #[path = "build/digest.rs"]
 mod digest;
@@ -8,7 +8,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD as STANDARD};
+use sha2::{Digest as _, Sha256};
+
 use digest::{LOCK, OBJECT, REMEDY, SOURCES, STAMP, Stamp};
+
+/// The script of the HTML page, whose policy names it by its digest.
+const SCRIPT: &str = "src/view/html/script.js";
 
 fn main() -> Result<(), String> {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo sets no CARGO_MANIFEST_DIR")?;
@@ -18,7 +24,17 @@ fn main() -> Result<(), String> {
     }
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build/digest.rs");
+    policy(Path::new(&manifest))?;
     check(workspace).map_err(|why| format!("{why}; run `{REMEDY}`"))
+}
+
+/// Tells the code the digest of the page's script, as CSP wants it: the page may run this script and no other.
+fn policy(manifest: &Path) -> Result<(), String> {
+    let script = manifest.join(SCRIPT);
+    println!("cargo::rerun-if-changed={}", script.display());
+    let script = fs::read(&script).map_err(|error| format!("cannot read {SCRIPT} ({error})"))?;
+    println!("cargo::rustc-env=KVM_UTILS_SCRIPT_HASH=sha256-{}", STANDARD.encode(Sha256::digest(&script)));
+    Ok(())
 }
 
 fn check(workspace: &Path) -> Result<(), String> {

@@ -25,8 +25,8 @@ impl Action {
         }
     }
 
-    /// How many other vCPUs get each interrupt.
-    fn targets(self, machine: &Machine) -> usize {
+    /// How many other vCPUs get each interrupt: the second, the third, ...
+    pub fn targets(self, machine: &Machine) -> usize {
         match self {
             Self::Broadcast => machine.cpus - 1,
             Self::Send { .. } | Self::Halted { .. } => 1,
@@ -78,6 +78,12 @@ impl Action {
     /// Whether a sample is a difference to something other than the bracket's beginning, or has no bracket.
     pub fn is_unbracketed(self) -> bool {
         matches!(self, Self::Null | Self::Fire { .. } | Self::Jitter { .. })
+    }
+
+    /// Whether this vCPU leaves the guest within samples only. Others arm a timer before, or send to themselves what they end
+    /// within the sample.
+    pub fn is_enclosed(self) -> bool {
+        !matches!(self, Self::Fire { .. } | Self::Eoi | Self::Halt)
     }
 
     /// Interrupts up to now of those who get them: handled, and of these while halted.

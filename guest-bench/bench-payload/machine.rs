@@ -4,6 +4,7 @@ use crate::apic::Apic;
 use crate::boot::Boot;
 use crate::clock::Clock;
 use crate::cpu::{self, Features};
+use crate::options::Notify;
 use crate::serial::Serial;
 use crate::steal::Steal;
 
@@ -20,6 +21,7 @@ pub struct Machine {
     /// Port of the ACPI PM timer.
     pub pm_timer: Option<u16>,
     pub steal: Steal,
+    pub notify: Notify,
 }
 
 impl Machine {

@@ -69,7 +69,8 @@ extern "C" fn payload_main(protocol: u32, info: u32) -> ! {
     let timer_fires = machine::timer_fires(apic, &clock);
     let cpus = smp::start(apic, &clock, options.cpus);
     let steal = Steal::open(&features);
-    let machine = Machine { boot, features, clock, apic, timer_fires, cpus, pm_timer, steal };
+    let notify = options.notify;
+    let machine = Machine { boot, features, clock, apic, timer_fires, cpus, pm_timer, steal, notify };
     let mut serial = serial;
     machine.write(&mut serial);
     let mut serial = Bench::new(&machine, &options, serial).run();

@@ -75,6 +75,8 @@ struct Counted {
     strange: u64,
     watched: u64,
     lost: u64,
+    /// From before the first sample to behind the last, TSC cycles.
+    span: u64,
 }
 
 impl Counted {
@@ -90,6 +92,7 @@ impl Counted {
             strange: zero(),
             watched: zero(),
             lost: zero(),
+            span: zero(),
         }
     }
 }
@@ -388,6 +391,7 @@ impl<'a> Bench<'a> {
             let mut steal = machine.steal.now();
             if let Action::Jitter { threshold } = action {
                 self.watch(threshold, limit, &mut counted);
+                counted.span = cpu::rdtsc().wrapping_sub(start);
                 return;
             }
             while counted.samples < samples {
@@ -419,6 +423,7 @@ impl<'a> Bench<'a> {
                     break;
                 }
             }
+            counted.span = cpu::rdtsc().wrapping_sub(start);
         });
         cpu::interrupts(false);
         if let Some((port, _)) = mark {
@@ -516,7 +521,15 @@ impl<'a> Bench<'a> {
         if counted.strange > 0 {
             self.pair(&mut first, "strange_interrupts", counted.strange);
         }
-        self.serial.raw("}");
+        self.serial.raw("},\"span\":{\"cycles\":");
+        self.serial.number(counted.span);
+        self.serial.raw(",\"targets\":");
+        self.serial.number(action.targets(self.machine) as u64);
+        self.serial.raw(",\"enclosed\":");
+        self.serial.raw(if action.is_enclosed() { "true" } else { "false" });
+        self.serial.raw(",\"interrupts\":");
+        let is_about_them = action.is_event() || matches!(action, Action::Jitter { .. });
+        self.serial.raw(if is_about_them { "true}" } else { "false}" });
         self.watched(action, counted);
         let doubt = if action.is_event() && counted.handled != sent {
             Some(("interrupts handled: ", counted.handled))

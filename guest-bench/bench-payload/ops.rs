@@ -23,10 +23,12 @@ pub const USUAL: &[(&str, u64)] = &[
     ("pio:user-out", 0),
     ("pio:keyboard", 0),
     ("pio:pmtimer", 0),
+    ("pio:notify", 0),
     ("mmio:ioapic", 0),
     ("mmio:lapic", 0),
     ("mmio:hpet", 0),
     ("mmio:pci-hole", 0),
+    ("mmio:notify", 0),
     ("msr:read", msr::APIC_BASE),
     ("msr:read", msr::TSC_ADJUST),
     ("msr:read", msr::SPEC_CTRL),
@@ -115,6 +117,7 @@ pub enum Action {
     Out8 { port: u16, value: u8 },
     Out32 { port: u16, value: u32 },
     Read { address: u64 },
+    Write { address: u64 },
     Rdmsr { index: u32 },
     Wrmsr { index: u32, value: u64 },
     Cr0 { value: u64 },
@@ -153,6 +156,7 @@ const HPET_COUNTER: u64 = 0xf0;
 const HPET_MAX_PERIOD: u32 = 100_000_000;
 /// Addresses in the PCI hole that may belong to nobody: all bits read as one.
 const HOLE: [u64; 4] = [0xf7f0_0000, 0xfbf0_0000, 0xe7f0_0000, 0xd7f0_0000];
+const NOTIFY: &str = "use `kvm-utils bench`, whose VMM has one";
 const CR0_WP: u64 = 1 << 16;
 const CR4_PGE: u64 = 1 << 7;
 
@@ -203,6 +207,14 @@ fn choose(machine: &Machine, op: &Op, argument: u64) -> Result<Action, Refusal> 
         "pio:pmtimer" => match machine.pm_timer {
             Some(port) => Action::In32 { port },
             None => return refuse("ACPI names no PM timer", "use a VMM with ACPI and its PM timer"),
+        },
+        "pio:notify" => match machine.notify.port {
+            Some(port) => Action::Out32 { port, value: 0 },
+            None => return refuse("no port is an eventfd (notify_port=)", NOTIFY),
+        },
+        "mmio:notify" => match machine.notify.address {
+            Some(address) => Action::Write { address },
+            None => return refuse("no address is an eventfd (notify_address=)", NOTIFY),
         },
         "mmio:ioapic" => {
             // Its version register is behind an index, which nobody may move; the index reads as what was written last.
@@ -360,6 +372,11 @@ impl Action {
                 time(repeat, || unsafe {
                     register.read_volatile();
                 })
+            }
+            Self::Write { address } => {
+                let register = core::ptr::with_exposed_provenance_mut::<u32>(address as usize);
+                // SAFETY: mapped, uncached, and no memory: who starts us says so.
+                time(repeat, || unsafe { register.write_volatile(0) })
             }
             Self::Rdmsr { index } => time(repeat, || {
                 cpu::rdmsr(index);

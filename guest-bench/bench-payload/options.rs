@@ -25,6 +25,16 @@ pub struct Options {
     pub apic: Option<Mode>,
     /// `mark_port=`: before each round the number of the operation's line is written there (4 bytes, from 1 on), and 0 behind it.
     pub mark_port: Option<u16>,
+    /// `notify_port=` and `notify_address=`
+    pub notify: Notify,
+}
+
+/// What the VMM has made eventfds of, if anything.
+#[derive(Clone, Copy)]
+pub struct Notify {
+    pub port: Option<u16>,
+    /// In the last gigabyte below 4 GiB, which is not cached.
+    pub address: Option<u64>,
 }
 
 /// Reads it.
@@ -40,6 +50,7 @@ pub fn parse(line: &'static [u8]) -> Options {
         cpus: None,
         apic: None,
         mark_port: None,
+        notify: Notify { port: None, address: None },
     };
     for word in line.split(|&byte| byte == b' ') {
         let Some(equals) = word.iter().position(|&byte| byte == b'=') else { continue };
@@ -55,6 +66,8 @@ pub fn parse(line: &'static [u8]) -> Options {
             b"tsc_khz" => options.tsc_khz = number,
             b"cpus" => options.cpus = number.map(|cpus| cpus as usize),
             b"mark_port" => options.mark_port = number.map(|port| port as u16),
+            b"notify_port" => options.notify.port = number.map(|port| port as u16),
+            b"notify_address" => options.notify.address = number.filter(|at| at >> 30 == 3 && at % 4 == 0),
             b"apic" if value == b"xapic" => options.apic = Some(Mode::X),
             b"apic" if value == b"x2apic" => options.apic = Some(Mode::X2),
             _ => {}

@@ -27,6 +27,8 @@ pub mod mode {
     pub const IO_TIMES: u32 = 1 << 9;
     /// The noun io counts memory-mapped I/O by page instead of by address.
     pub const IO_PAGES: u32 = 1 << 11;
+    /// Each exit that is over goes to the ring buffer `EVENTS` as well.
+    pub const EVENTS: u32 = 1 << 15;
     /// Returns to user space are counted by reason.
     pub const USER_EXITS: u32 = 1 << 14;
     /// Exits and entries are for the noun time, and counted by it only.

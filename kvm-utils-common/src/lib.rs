@@ -18,4 +18,5 @@ pub mod msr;
 pub mod numbers;
 pub mod rip;
 pub mod rows;
+pub mod stream;
 pub mod vcpu;

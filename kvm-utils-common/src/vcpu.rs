@@ -103,8 +103,12 @@ pub struct VcpuRecord {
     pub pending_row: u32,
     /// 1 if the pending exit went to user space, which was asked for I/O.
     pub pending_user: u32,
+    /// Room up to the next word.
+    pub reserved_word: u32,
+    /// Exits that are over and counted, of which the ring buffer `EVENTS` had no room to say so.
+    pub events_lost: u64,
     /// Room up to the next cache line.
-    pub reserved: [u32; 9],
+    pub reserved: [u32; 6],
     /// Numbers per exit reason; see [`crate::exits::direct_cell`].
     pub cells: [ExitCell; CELLS],
     /// Durations, one for each reason that has occurred; number 0 takes those that found none and is never read.

@@ -4,6 +4,7 @@ use std::{
     fmt::Display,
     io::{self, Write as _},
     process::ExitCode,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// 1: a check that was asked for failed (selftest, `--strict`).
@@ -52,9 +53,37 @@ impl Failure {
     }
 }
 
+/// Messages that wait for the screen to be free; `None` = it is.
+static HELD: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
 /// Writes a line to standard error, if anybody listens there: that nobody does is no reason to end.
 pub fn say(text: impl Display) {
+    if let Some(held) = &mut *waiting() {
+        held.push(text.to_string());
+        return;
+    }
     let _ = writeln!(io::stderr(), "kvm-utils: {text}");
+}
+
+/// Messages wait from now on: something is drawn that they would spoil.
+pub fn hold() {
+    waiting().get_or_insert_default();
+}
+
+/// The messages that wait; they go on waiting.
+#[must_use]
+pub fn held() -> Vec<String> {
+    waiting().clone().unwrap_or_default()
+}
+
+/// The messages that waited are written, and those to come at once.
+pub fn release() {
+    let held = waiting().take();
+    held.unwrap_or_default().into_iter().for_each(say);
+}
+
+fn waiting() -> MutexGuard<'static, Option<Vec<String>>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether messages shall have everything in them that a developer may want to see (`KVM_UTILS_DEBUG=1`).

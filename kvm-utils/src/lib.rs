@@ -8,6 +8,7 @@ pub mod compare;
 pub mod decode;
 pub mod drilldown;
 pub mod error;
+pub mod export;
 pub mod host;
 pub mod model;
 pub mod recording;

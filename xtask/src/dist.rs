@@ -28,7 +28,7 @@ pub(crate) fn main() -> Result<ExitCode> {
     packages::ensure(&NEEDS)?;
     let project = Project::locate()?;
     let version = Version::of(&project)?;
-    let release = release::build_as(&project, Some(&version.told()))?;
+    let release = release::build_as(&project, &version.told())?;
     let dist = project.target.join(DIST);
     let _ = fs::remove_dir_all(&dist);
     let name = format!("kvm-utils-{}-x86_64-linux", version.number);
@@ -37,7 +37,7 @@ pub(crate) fn main() -> Result<ExitCode> {
     let archive = dist.join(format!("{name}.tar.gz"));
     pack(&tree, &archive, version.time)?;
     let package = dist.join(format!("kvm-utils_{}_amd64.deb", version.debian()));
-    debian(&tree, &dist.join("deb"), &package, &version)?;
+    debian(&project, &tree, &dist.join("deb"), &package, &version)?;
     let sums: Result<String> = [&archive, &package].into_iter().map(|file| checksum(file)).collect();
     fs::write(dist.join("SHA256SUMS"), sums?)?;
     for file in [&archive, &package] {
@@ -52,32 +52,60 @@ pub(crate) fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sees that everything that is given to users can be made, but for packing it; `cargo xtask test` does so.
+/// Sees that everything that is given to users can be made, and what is in the package; `cargo xtask test` does so.
 pub(crate) fn rehearse(project: &Project) -> Result<()> {
     packages::ensure(&NEEDS)?;
-    let tree = project.target.join("dist-rehearsal");
-    let _ = fs::remove_dir_all(&tree);
+    let directory = project.target.join("dist-rehearsal");
+    let _ = fs::remove_dir_all(&directory);
+    let (tree, package) = (directory.join("tree"), directory.join("kvm-utils.deb"));
     stage(project, &release::build(project)?, &tree)?;
-    let pages = fs::read_dir(tree.join("share/man/man1"))?.count();
+    for (_, to) in CONTRIB {
+        ensure!(tree.join(to).exists(), "there is no {to}");
+    }
+    let unit = fs::read_to_string(tree.join(CONTRIB[0].1))?;
+    ensure!(
+        unit.contains("ExecStart=/usr/bin/kvm-utils export "),
+        "the unit does not start what is installed"
+    );
+    debian(project, &tree, &directory.join("deb"), &package, &Version::of(project)?)?;
+    let listed = capture(tool("dpkg-deb").arg("--contents").arg(&package))?;
+    let has = |path: &str| listed.lines().any(|line| line.ends_with(&format!(" ./usr/{path}")));
+    let mut wanted = Vec::new();
     for program in ["kvm-utils", "kvm-bench"] {
+        wanted.push(format!("bin/{program}"));
+        wanted.push(format!("share/man/man1/{program}.1.gz"));
         // A page for the program, and one for each line of its commands.
         let help = capture(Command::new(tree.join("bin").join(program)).arg("--help"))?;
         let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
         let names = commands.take_while(|line| line.starts_with("  ")).filter_map(|line| {
             line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty() && *name != "help")
         });
-        for name in names {
-            let page = tree.join(format!("share/man/man1/{program}-{name}.1"));
-            ensure!(page.exists(), "there are {pages} manual pages, but no {}", page.display());
+        let names: Vec<&str> = names.collect();
+        ensure!(names.len() > 5, "the help of {program} lists {} commands", names.len());
+        wanted.extend(names.iter().map(|name| format!("share/man/man1/{program}-{name}.1.gz")));
+        let completions = [
+            format!("share/bash-completion/completions/{program}"),
+            format!("share/zsh/vendor-completions/_{program}"),
+            format!("share/fish/vendor_completions.d/{program}.fish"),
+        ];
+        for path in &completions {
+            let text = fs::read_to_string(tree.join(path)).with_context(|| format!("there is no {path}"))?;
+            for name in &names {
+                ensure!(text.contains(name), "{path} does not complete {name}");
+            }
         }
-        for path in
-            [format!("bash-completion/completions/{program}"), format!("zsh/vendor-completions/_{program}")]
-        {
-            ensure!(tree.join("share").join(&path).exists(), "there is no {path}");
-        }
+        wanted.extend(completions);
     }
-    fs::remove_dir_all(&tree).context("cannot remove what was tried")
+    wanted
+        .extend(["copyright", "changelog.gz", "README.md"].map(|name| format!("share/doc/kvm-utils/{name}")));
+    for path in wanted {
+        ensure!(has(&path), "the package has no usr/{path}");
+    }
+    fs::remove_dir_all(&directory).context("cannot remove what was tried")
 }
+
+/// Whom the package's description names.
+const MAINTAINER: &str = "the developers of kvm-utils <kvm-utils@users.noreply.invalid>";
 
 /// Which state of the project this is.
 struct Version {
@@ -116,7 +144,26 @@ impl Version {
             None => self.number.clone(),
         }
     }
+
+    /// The package's own changelog (deb-changelog(5)).
+    fn changelog(&self) -> Result<String> {
+        let seconds = format!("@{}", self.time);
+        let day = capture(tool("date").args(["--utc", "--rfc-email", "--date", &seconds]))?;
+        Ok(format!(
+            "kvm-utils ({}) unstable; urgency=medium\n\n  * What changed is in CHANGELOG.md.\n\n -- {MAINTAINER}  {}\n",
+            self.debian(),
+            day.trim()
+        ))
+    }
 }
+
+/// What goes with the programs, from contrib/ to below the prefix. The unit is where systemd.unit(5) has those of packages.
+const CONTRIB: [(&str, &str); 4] = [
+    ("systemd/kvm-utils-exporter.service", "lib/systemd/system/kvm-utils-exporter.service"),
+    ("prometheus/kvm-utils.rules.yml", "share/doc/kvm-utils/prometheus/kvm-utils.rules.yml"),
+    ("prometheus/kvm-utils.rules.test.yml", "share/doc/kvm-utils/prometheus/kvm-utils.rules.test.yml"),
+    ("grafana/kvm-utils.json", "share/doc/kvm-utils/grafana/kvm-utils.json"),
+];
 
 /// Lays out what is installed below a prefix.
 fn stage(project: &Project, release: &Release, tree: &Path) -> Result<()> {
@@ -156,8 +203,15 @@ fn stage(project: &Project, release: &Release, tree: &Path) -> Result<()> {
         ("LICENSE-MIT", "LICENSE-MIT"),
         ("LICENSE-APACHE", "LICENSE-APACHE"),
         ("kvm-utils-ebpf/LICENSE.md", "LICENSE-eBPF.md"),
+        ("docs/export.md", "export.md"),
     ] {
         fs::copy(project.root.join(from), doc.join(to)).with_context(|| format!("cannot copy {from}"))?;
+    }
+    for (from, to) in CONTRIB {
+        let to = tree.join(to);
+        fs::create_dir_all(to.parent().context("no directory")?)?;
+        fs::copy(project.root.join("contrib").join(from), to)
+            .with_context(|| format!("cannot copy {from}"))?;
     }
     Ok(())
 }
@@ -184,19 +238,42 @@ fn pack(tree: &Path, archive: &Path, time: u64) -> Result<()> {
     capture(&mut tar).map(drop)
 }
 
-fn debian(tree: &Path, root: &Path, package: &Path, version: &Version) -> Result<()> {
+/// What Debian's policy asks for beside the files themselves: manual pages and changelog compressed (12.1, 12.7), the
+/// licences in `copyright` (12.5), checksums of all files for `dpkg --verify`.
+fn debian(project: &Project, tree: &Path, root: &Path, package: &Path, version: &Version) -> Result<()> {
     fs::create_dir_all(root.join("DEBIAN"))?;
     fs::create_dir_all(root.join("usr"))?;
-    for part in ["bin", "share"] {
+    for part in ["bin", "lib", "share"] {
         capture(tool("cp").arg("--recursive").arg(tree.join(part)).arg(root.join("usr")))?;
     }
-    let size: u64 =
-        files(root)?.iter().filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum();
+    let (share, doc) = (root.join("usr/share"), root.join("usr/share/doc/kvm-utils"));
+    for licence in files(&doc)?.iter().filter(|file| file.to_string_lossy().contains("LICENSE-")) {
+        fs::remove_file(licence)?;
+    }
+    fs::write(doc.join("copyright"), copyright(project)?)?;
+    fs::write(doc.join("changelog"), version.changelog()?)?;
+    let overrides = share.join("lintian/overrides");
+    fs::create_dir_all(&overrides)?;
+    // One file that runs on every host and in every guest is what this is about.
+    let on_purpose =
+        ["kvm-utils", "kvm-bench"].map(|p| format!("kvm-utils: statically-linked-binary [usr/bin/{p}]\n"));
+    fs::write(overrides.join("kvm-utils"), on_purpose.concat())?;
+    let mut compressed = files(&share.join("man"))?;
+    compressed.push(doc.join("changelog"));
+    capture(tool("gzip").args(["--no-name", "-9"]).args(compressed))?;
+    capture(tool("chmod").args(["--recursive", "u=rwX,go=rX"]).arg(root))?;
+
+    let installed = files(&root.join("usr"))?;
+    let size: u64 = installed.iter().filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum();
+    let mut names: Vec<&Path> = installed.iter().filter_map(|file| file.strip_prefix(root).ok()).collect();
+    names.sort();
+    let sums = capture(tool("md5sum").current_dir(root).args(names))?;
+    fs::write(root.join("DEBIAN/md5sums"), sums)?;
     let control = format!(
-        "Package: kvm-utils\nVersion: {}\nArchitecture: amd64\nMaintainer: the developers of kvm-utils\n\
+        "Package: kvm-utils\nVersion: {}\nArchitecture: amd64\nMaintainer: {MAINTAINER}\n\
          Installed-Size: {}\nSection: admin\nPriority: optional\n\
-         Description: trace and time the VM exits of KVM guests, and measure what they cost\n \
-         kvm-utils counts and times every VM exit of the guests on a host and tells why they happen.\n \
+         Description: trace and time the VM exits of KVM guests, measure what they cost\n \
+         kvm-utils counts and times every VM exit of the guests on a host and tells why they happen.\n .\n \
          kvm-bench measures inside a guest what each trip out of it costs.\n",
         version.debian(),
         size.div_ceil(1024)
@@ -207,6 +284,28 @@ fn debian(tree: &Path, root: &Path, package: &Path, version: &Version) -> Result
     build.args(["--root-owner-group", "-Zxz", "--build"]).arg(root).arg(package);
     capture(&mut build)?;
     fs::remove_dir_all(root).context("cannot remove what the package was built from")
+}
+
+/// The licences, in the form that programs read too
+/// (<https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/>).
+fn copyright(project: &Project) -> Result<String> {
+    let mut text = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\
+                    Upstream-Name: kvm-utils\n\n\
+                    Files: *\nCopyright: the developers of kvm-utils\nLicense: Expat or Apache-2.0\n\n\
+                    Files: kvm-utils-ebpf/*\nCopyright: the developers of kvm-utils\nLicense: GPL-2 or Expat\n\
+                    Comment: The eBPF object, which is part of the program kvm-utils.\n"
+        .to_owned();
+    let mit = fs::read_to_string(project.root.join("LICENSE-MIT")).context("cannot read LICENSE-MIT")?;
+    text.push_str("\nLicense: Expat\n");
+    for line in mit.lines() {
+        text.push_str(&if line.trim().is_empty() { " .\n".to_owned() } else { format!(" {line}\n") });
+    }
+    for (name, file) in [("Apache-2.0", "Apache-2.0"), ("GPL-2", "GPL-2")] {
+        text.push_str(&format!(
+            "\nLicense: {name}\n On Debian systems the text is in /usr/share/common-licenses/{file}.\n"
+        ));
+    }
+    Ok(text)
 }
 
 /// All files below a directory.

@@ -20,13 +20,13 @@ pub(crate) struct Release {
     pub(crate) lab: PathBuf,
 }
 
-/// Builds them.
+/// Builds them, to be tried: the same whatever the commit, so that a commit alone changes nothing.
 pub(crate) fn build(project: &Project) -> Result<Release> {
-    build_as(project, None)
+    build_as(project, env!("CARGO_PKG_VERSION"))
 }
 
-/// The same, with what `--version` tells.
-pub(crate) fn build_as(project: &Project, version: Option<&str>) -> Result<Release> {
+/// Builds them, with what `--version` tells.
+pub(crate) fn build_as(project: &Project, version: &str) -> Result<Release> {
     ui::step("building kvm-utils and kvm-bench (release)");
     let mut cargo = cargo();
     cargo.current_dir(&project.root).args([
@@ -39,9 +39,7 @@ pub(crate) fn build_as(project: &Project, version: Option<&str>) -> Result<Relea
         "--bins",
         "--examples",
     ]);
-    if let Some(version) = version {
-        cargo.env("KVM_UTILS_VERSION", version);
-    }
+    cargo.env("KVM_UTILS_VERSION", version);
     cargo.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
     tie(&mut cargo, Signal::TERM);
     let output = cargo.output().context("cannot start cargo")?;

@@ -128,7 +128,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(options) => doctor::run(&options, &cli.common),
         Command::Payload(options) => payload::run(&options, &cli.common),
         Command::List(options) => list::run(&options, &cli.common),
-        Command::All(all) => all.specs().and_then(|specs| run::run(&specs, &cli.common)),
+        Command::All(all) => all.specs().and_then(|specs| run::run_twice(&specs, &cli.common)),
         Command::Cpuid(options) => run::run(&options.specs(), &cli.common),
         Command::Hypercall(options) => run::run(&options.specs(), &cli.common),
         Command::Pio(options) => run::run(&options.specs(), &cli.common),

@@ -84,7 +84,7 @@ impl Options {
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
         let share = ALL_TIME / u32::try_from(operations.max(1))?;
         let time = self.time.unwrap_or_else(|| ONE_TIME.min(share));
-        Ok(Plan { cpu, hz: tsc.hz, rounds: self.rounds, samples: self.samples, time, seed })
+        Ok(Plan { cpu, hz: tsc.hz, rounds: self.rounds, samples: self.samples, time, seed, again: false })
     }
 }
 
@@ -111,9 +111,18 @@ fn catch_interrupts() {
 
 /// Measures and reports.
 pub(super) fn run(specs: &[Spec], options: &Options) -> Result<ExitCode> {
+    measure(specs, options, false)
+}
+
+/// The same, and measures once more what was suspect.
+pub(super) fn run_twice(specs: &[Spec], options: &Options) -> Result<ExitCode> {
+    measure(specs, options, true)
+}
+
+fn measure(specs: &[Spec], options: &Options, again: bool) -> Result<ExitCode> {
     catch_interrupts();
     let tsc = tsc::find();
-    let plan = options.plan(&tsc, specs.len())?;
+    let plan = Plan { again, ..options.plan(&tsc, specs.len())? };
     let progress = Progress::new();
     let results = supervisor::run(specs, &plan, &STOP, &mut |spec, done| progress.show(spec, done))?;
     progress.clear();

@@ -55,6 +55,19 @@ pub struct Details {
     pub notes: BTreeMap<String, String>,
 }
 
+/// The time between a round's first and last sample, as the payload tells it, with all that it does between two samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// TSC cycles.
+    pub cycles: u64,
+    /// How many other vCPUs get each interrupt: the second, the third, ...
+    pub targets: u32,
+    /// Whether the measuring vCPU leaves the guest within samples only, for what it does by itself.
+    pub enclosed: bool,
+    /// Whether interrupts are what it is about, so that the host's own cannot be told from them.
+    pub interrupts: bool,
+}
+
 /// One round of one operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Round {
@@ -71,6 +84,9 @@ pub struct Round {
     /// What the operation says beside this.
     #[serde(default)]
     pub details: Details,
+    /// All of its time; of the payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<Span>,
     /// Why the round is not to be trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,

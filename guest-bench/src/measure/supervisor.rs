@@ -31,7 +31,15 @@ pub struct Plan {
     pub time: Duration,
     /// Of the shuffled order.
     pub seed: u64,
+    /// Measure once more what is suspect: something else that ran meanwhile may be the cause.
+    pub again: bool,
 }
+
+/// So many operations are measured once more, at most: where more went wrong the machine is to blame, and time is short.
+const MOST_AGAIN: usize = 8;
+
+/// Name of the note that says why an operation was measured twice.
+pub const AGAIN: &str = "measured_twice";
 
 /// Samples per operation when nothing else is said.
 const SAMPLES: [(Pace, u64); 2] = [(Pace::Fast, 100_000), (Pace::Slow, 5_000)];
@@ -82,6 +90,30 @@ impl Measured {
         }
         self
     }
+
+    /// It was measured before, in vain. What counts is this second time, unless there is nothing to show of it.
+    fn twice(&mut self, first: Self) {
+        let (Status::Suspect(before) | Status::Failed(before)) = &first.status else { return };
+        let before = before.clone();
+        match &mut self.status {
+            Status::Ok => {}
+            Status::Suspect(why) => *why = format!("{why} (measured twice; the first time: {before})"),
+            Status::Failed(why) if first.rounds.is_empty() => {
+                *why = format!("{why} (measured twice; the first time: {before})");
+            }
+            Status::Failed(why) | Status::Skipped(why, _) => {
+                let both = format!("{before} (measured again: {why})");
+                *self = first;
+                if let Status::Suspect(why) | Status::Failed(why) = &mut self.status {
+                    *why = both;
+                }
+                return;
+            }
+        }
+        for round in &mut self.rounds {
+            round.details.notes.insert(AGAIN.to_owned(), before.clone());
+        }
+    }
 }
 
 /// Measures them; says before each step which one and how much is done (0 to 1). `stop` ends it early with what there is.
@@ -121,7 +153,27 @@ pub fn run(
             run.round(plan, stop);
         }
     }
-    Ok(runs.into_iter().map(Run::finish).collect())
+    let mut results: Vec<_> = runs.into_iter().map(Run::finish).collect();
+    if plan.again {
+        // What crashed or hung is told as it was.
+        let is_odd = |one: &&mut Measured| matches!(one.status, Status::Suspect(_));
+        for one in results.iter_mut().filter(is_odd).take(MOST_AGAIN) {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            progress(&one.spec, 1.0);
+            let mut run = Run::start(&one.spec, plan.cpu, plan.hz, stop)?;
+            for _ in 0..plan.rounds {
+                run.round(plan, stop);
+            }
+            // What was ended in its middle is worse than what there is.
+            if !stop.load(Ordering::Relaxed) {
+                let first = std::mem::replace(one, run.finish());
+                one.twice(first);
+            }
+        }
+    }
+    Ok(results)
 }
 
 /// Finds out which operations can be measured here, without measuring them.
@@ -171,19 +223,21 @@ impl Run {
         let Some(mut worker) = self.worker.take() else { return };
         let measured = &mut self.measured;
         let failed = match worker.ask(line, limit, stop) {
-            Heard::Answer(Answer::Ready(ready)) => {
-                measured.ready = ready;
-                None
-            }
-            Heard::Answer(Answer::Round(round)) => {
-                if let (Some(doubt), Status::Ok) = (&round.doubt, &measured.status) {
-                    measured.status = Status::Suspect(doubt.clone());
+            Heard::Answer(answer) => match *answer {
+                Answer::Ready(ready) => {
+                    measured.ready = ready;
+                    None
                 }
-                measured.rounds.push(round);
-                None
-            }
-            Heard::Answer(Answer::Refused(refusal)) => Some(Status::Skipped(refusal.reason, refusal.hint)),
-            Heard::Answer(Answer::Failed(why)) => Some(Status::Failed(why)),
+                Answer::Round(round) => {
+                    if let (Some(doubt), Status::Ok) = (&round.doubt, &measured.status) {
+                        measured.status = Status::Suspect(doubt.clone());
+                    }
+                    measured.rounds.push(round);
+                    None
+                }
+                Answer::Refused(refusal) => Some(Status::Skipped(refusal.reason, refusal.hint)),
+                Answer::Failed(why) => Some(Status::Failed(why)),
+            },
             Heard::Stopped if measured.rounds.is_empty() => Some(Status::Skipped(
                 "it was interrupted before its first round".into(),
                 "let it run longer".into(),
@@ -206,7 +260,7 @@ impl Run {
 
 /// What came from a worker.
 enum Heard {
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// The user wants to end.
     Stopped,
     /// Nothing within the limit.
@@ -252,7 +306,10 @@ impl Worker {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.answers.recv_timeout(left.min(Duration::from_millis(50))) {
-                Ok(line) => return serde_json::from_str(&line).map_or(Heard::Ended, Heard::Answer),
+                Ok(line) => {
+                    return serde_json::from_str(&line)
+                        .map_or(Heard::Ended, |answer| Heard::Answer(Box::new(answer)));
+                }
                 Err(RecvTimeoutError::Disconnected) => return Heard::Ended,
                 Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => return Heard::Stopped,
                 Err(RecvTimeoutError::Timeout) if left.is_zero() => return Heard::Late,
@@ -294,5 +351,54 @@ impl Drop for Worker {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(status: Status, samples: &[u64]) -> Measured {
+        let rounds = samples.iter().map(|&cycles| Round::of(&[(cycles, None)])).collect();
+        Measured { spec: Spec::new("ipi:single"), status, ready: Ready::default(), rounds }
+    }
+
+    fn twice(first: Measured, second: Measured) -> Measured {
+        let mut second = second;
+        second.twice(first);
+        second
+    }
+
+    fn suspect(why: &str) -> Status {
+        Status::Suspect(why.to_owned())
+    }
+
+    #[test]
+    fn what_is_right_the_second_time_counts_and_says_so() {
+        let one = twice(measured(suspect("few interrupts"), &[100, 100]), measured(Status::Ok, &[200, 200]));
+        assert_eq!((&one.status, one.rounds[0].all.as_slice()), (&Status::Ok, &[(200, 1)][..]));
+        assert!(one.rounds.iter().all(|round| round.details.notes[AGAIN] == "few interrupts"));
+    }
+
+    #[test]
+    fn what_is_wrong_twice_says_both() {
+        let one = twice(measured(suspect("first"), &[100]), measured(suspect("second"), &[200]));
+        assert_eq!(one.status, suspect("second (measured twice; the first time: first)"));
+        let failed = |why: &str| measured(Status::Failed(why.to_owned()), &[]);
+        let one = twice(failed("it hung"), failed("it is gone"));
+        assert_eq!(
+            one.status,
+            Status::Failed("it is gone (measured twice; the first time: it hung)".to_owned())
+        );
+    }
+
+    #[test]
+    fn figures_are_not_lost_to_a_second_time_without_any() {
+        let failed = measured(Status::Failed("it hung".to_owned()), &[]);
+        let one = twice(measured(suspect("first"), &[100]), failed);
+        assert_eq!((one.status, one.rounds.len()), (suspect("first (measured again: it hung)"), 1));
+        let refused = measured(Status::Skipped("no".to_owned(), "none".to_owned()), &[]);
+        let one = twice(measured(suspect("first"), &[100]), refused);
+        assert_eq!((one.status, one.rounds.len()), (suspect("first (measured again: no)"), 1));
     }
 }

@@ -120,6 +120,8 @@ struct Worker {
     cpu: usize,
     ready: Ready,
     chunk: usize,
+    /// Samples of what sleeps are taken one by one, so that one that waits long for a CPU delays no answer by more than itself.
+    is_slow: bool,
     /// Nothing but the bracket is to be taken off a sample, so that it may hold several operations.
     is_bracket_alone: bool,
     yardstick: Option<Yardstick>,
@@ -144,7 +146,9 @@ impl Worker {
         let ready = Ready { overhead, way: way.unwrap_or(0), quantum, repeat: 1, warm_up: 0 };
         let is_bracket_alone = way == Some(0);
         let yardstick = Yardstick::of(op);
-        let mut worker = Self { target, cpu: task.cpu, ready, chunk: CHUNK, is_bracket_alone, yardstick };
+        let is_slow = op.pace == Pace::Slow;
+        let cpu = task.cpu;
+        let mut worker = Self { target, cpu, ready, chunk: CHUNK, is_slow, is_bracket_alone, yardstick };
         worker.target.begin()?;
         let warm = worker.warm_up(op.pace);
         worker.target.end();
@@ -192,6 +196,20 @@ impl Worker {
         Ok(())
     }
 
+    /// How many of the samples were taken: all, unless they are taken one by one and the time is up.
+    fn fill(&mut self, samples: &mut [Sample], limit: Instant) -> Result<usize, Refusal> {
+        if !self.is_slow {
+            return self.target.fill(samples, self.ready.repeat).map(|()| samples.len());
+        }
+        for (taken, sample) in samples.iter_mut().enumerate() {
+            if taken > 0 && Instant::now() >= limit {
+                return Ok(taken);
+            }
+            self.target.fill(std::slice::from_mut(sample), self.ready.repeat)?;
+        }
+        Ok(samples.len())
+    }
+
     fn round(&mut self, ask: Ask) -> Result<Round, Refusal> {
         self.target.begin()?;
         // Helpers may take a while to start: the time is that of the samples.
@@ -209,7 +227,9 @@ impl Worker {
             let chunk = &mut buffer[..left.min(self.chunk)];
             let then = Disturbances::now(self.cpu);
             let since = Instant::now();
-            result = self.target.fill(chunk, self.ready.repeat);
+            let taken = self.fill(chunk, limit);
+            let chunk = &mut chunk[..*taken.as_ref().unwrap_or(&0)];
+            result = taken.map(|_| ());
             // It took far longer than in the warm-up: what it waits for is not there, and the limit is to be kept.
             if since.elapsed() > CHUNK_TIME * 20 {
                 self.chunk = (self.chunk / 2).max(1);
@@ -237,5 +257,39 @@ impl Worker {
             round.doubt = yardstick.doubt(&round.clean, Scale::Net(self.ready));
         }
         Ok(round)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each sample takes far longer than it did in the warm-up.
+    struct Late;
+
+    impl Target for Late {
+        fn fill(&mut self, samples: &mut [Sample], _: u32) -> Result<(), Refusal> {
+            for _ in samples {
+                std::thread::sleep(Duration::from_millis(30));
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_sleeps_keeps_the_limit_to_a_sample() {
+        let ready = Ready { repeat: 1, ..Ready::default() };
+        let is_slow = true;
+        let mut worker = Worker {
+            target: Box::new(Late),
+            cpu: 0,
+            ready,
+            chunk: 10,
+            is_slow,
+            is_bracket_alone: true,
+            yardstick: None,
+        };
+        let samples = worker.round(Ask { samples: 100, limit_ms: 50 }).unwrap().samples();
+        assert!((1..=2).contains(&samples), "{samples}");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::thread::gettid;
 
@@ -111,8 +112,10 @@ const GAP: u64 = 300;
 /// How long the answer to a question may take, cycles: a spinner that lost its CPU gets it back within some slices of the
 /// scheduler.
 const ANSWER: u64 = 3_000_000_000;
-/// Questions for one estimate of the skew.
+/// Questions for one estimate of the skew, and how long they may take: two vCPUs that share one CPU of the host answer one per
+/// slice of its scheduler.
 const QUESTIONS: usize = 2000;
+const QUESTIONS_TIME: Duration = Duration::from_millis(50);
 
 impl Spinner {
     /// Starts it; it spins when this returns.
@@ -176,7 +179,8 @@ impl Line {
     /// How far its counter is ahead of the one here.
     pub fn skew(&self) -> Option<Skew> {
         let mut answers = Vec::with_capacity(QUESTIONS);
-        for _ in 0..QUESTIONS {
+        let since = Instant::now();
+        while answers.len() < QUESTIONS && (answers.is_empty() || since.elapsed() < QUESTIONS_TIME) {
             answers.push(self.ask()?);
         }
         skew::of(&answers)

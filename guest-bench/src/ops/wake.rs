@@ -359,7 +359,7 @@ impl Target for Wake {
         };
         details.notes.insert("until".into(), until.into());
         let Some(skew) = self.skew else { return details };
-        details.notes.insert("skew".into(), format!("{:+} +-{} cycles", skew.offset, skew.uncertainty));
+        details.notes.insert("skew".into(), skew.words());
         if self.one_way.is_empty() {
             return details;
         }

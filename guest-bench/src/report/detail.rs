@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::matrix;
 use super::table::{grouped, time};
 use crate::measure::round::Cause;
-use crate::measure::supervisor::Measured;
+use crate::measure::supervisor::{AGAIN, Measured};
 use crate::stats::{self, Scale, Summary};
 
 /// Lines for one operation; none for those that say nothing beside their samples.
@@ -30,6 +30,7 @@ pub(super) fn lines(measured: &Measured, hz: u64) -> Vec<String> {
     lines.extend(ways(measured, hz, &notes));
     lines.extend(throughput(measured, note("senders").unwrap_or("1")));
     lines.extend(left_out(measured));
+    lines.extend(note(AGAIN).map(|why| format!("measured twice; the first time: {why}")));
     lines
 }
 

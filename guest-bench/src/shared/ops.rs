@@ -99,6 +99,11 @@ pub const OPS: &[Op] = &[
     op("pio:keyboard", "read of port 0x64, the status of the 8042, which the VMM emulates", Each("io", 1)),
     op("pio:pmtimer", "read of the ACPI PM timer, which the VMM emulates", Each("io", 1)),
     linux(op("pio:port", "read of any port", Each("io", 1))),
+    payload(op(
+        "pio:notify",
+        "write to a port that is an eventfd of the VMM's (ioeventfd), as devices are notified",
+        Each("io", 1),
+    )),
     op("mmio:ioapic", "read of the IOAPIC's index register", Each("ept", 1)),
     op("mmio:lapic", "read of the local APIC's version in xAPIC mode", Depends("none with APICv or AVIC")),
     op("mmio:hpet", "read of the HPET's main counter", Each("ept", 1)),
@@ -110,6 +115,11 @@ pub const OPS: &[Op] = &[
     linux(op("mmio:vram", "read of a graphics card's memory, which is plain memory as a rule", NoExit)),
     op("mmio:pci-hole", "read of an address in the PCI hole that no device has", Each("ept", 1)),
     linux(op("mmio:addr", "read of any physical address or PCI BAR", Depends("what is there"))),
+    payload(op(
+        "mmio:notify",
+        "write to an address that is an eventfd of the VMM's (ioeventfd), as virtio devices are notified",
+        Each("ept", 1),
+    )),
     op("msr:read", "RDMSR", Depends("the MSR bitmap, which lets some pass")),
     writes(op(
         "msr:write",

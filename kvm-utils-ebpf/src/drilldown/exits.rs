@@ -2,12 +2,16 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use kvm_utils_common::{
-    config::{Trouble, mode::IO_TIMES},
+    config::{
+        Trouble,
+        mode::{EVENTS, IO_TIMES},
+    },
     exits::{CELLS, CODE_OTHER, EXTRA_CELLS, ExitCell, HISTS, OTHER_CELL, direct_cell},
     hist::{BUCKETS, Hist, MAX_BITS, SUB_BITS, SUB_BUCKETS},
     vcpu::VcpuRecord,
 };
 
+use super::stream;
 use crate::{atomic, log2::log2, mask::mask, rows, trouble};
 
 /// A vCPU left the guest because of `code`.
@@ -47,13 +51,23 @@ pub fn record_entry(record: &mut VcpuRecord, mode: u32) {
     // SAFETY: a helper without preconditions.
     let took = unsafe { bpf_ktime_get_ns() }.wrapping_sub(since);
     let index = u64::from(record.pending_cell);
-    record.pending_since = 0;
-    if mode & IO_TIMES != 0 {
-        if record.pending_row != 0 {
-            rows::time(record.pending_row, took, record.pending_user);
+    // One test for both, by an instruction that the compiler leaves as it is: so what is off costs nothing more.
+    let besides = mask::<{ (IO_TIMES | EVENTS) as i32 }>(u64::from(mode));
+    if besides != 0 {
+        // Not that it is seldom: it shall bear what it costs by itself.
+        core::hint::cold_path();
+        if besides & u64::from(IO_TIMES) != 0 {
+            if record.pending_row != 0 {
+                rows::time(record.pending_row, took, record.pending_user);
+            }
+            (record.pending_row, record.pending_user) = (0, 0);
         }
-        (record.pending_row, record.pending_user) = (0, 0);
+        if besides & u64::from(EVENTS) != 0 {
+            let code = cell(record, index).code;
+            stream::tell(record, code, took);
+        }
     }
+    record.pending_since = 0;
     let cell = cell(record, index);
     if took > cell.max_ns {
         cell.max_ns = took;

@@ -10,4 +10,5 @@ pub mod io;
 pub mod irq;
 pub mod msr;
 pub mod rip;
+pub mod stream;
 pub mod time;

@@ -90,9 +90,14 @@ impl Tracer {
 
     /// Starts a drill-down without waiting.
     pub fn spawn_noun(context: &Context, noun: &str, options: &[&str]) -> Result<Self> {
+        Self::spawn_words(context, &[&[noun, "-o", "json", "--summary"], options].concat())
+    }
+
+    /// Starts any command that traces, without waiting.
+    pub fn spawn_words(context: &Context, words: &[&str]) -> Result<Self> {
         let mut command = command(context)?;
-        command.args([noun, "-o", "json", "--summary"]).args(options);
         let mut child = command
+            .args(words)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -130,6 +135,14 @@ impl Tracer {
     pub fn stop(self) -> Result<Report> {
         self.signal(Signal::INT)?;
         self.finish()?.into_summary()
+    }
+
+    /// Ends it as Ctrl-C does, and expects success. Returns what it said.
+    pub fn stop_saying(self) -> Result<String> {
+        self.signal(Signal::INT)?;
+        let (status, said, _) = self.end()?;
+        ensure!(status.success(), "the tracer ended with {status}: {said}");
+        Ok(said)
     }
 
     /// Ends a drill-down as Ctrl-C does, and expects success. Returns the summary.

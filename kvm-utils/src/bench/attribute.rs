@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kvm_bench::measure::{round::Pairs, worker::Ready};
+use kvm_bench::measure::{
+    round::{Pairs, Span},
+    worker::Ready,
+};
 use kvm_bench::ops::Spec;
 use kvm_bench::shared::marks;
 use kvm_utils_common::{
@@ -15,6 +18,9 @@ use super::{Error, Observer};
 use crate::bpf::rows::Slice;
 use crate::drilldown::exits::rows::Code;
 use crate::session::Session;
+
+/// By the vCPU's id.
+pub type Each<T> = BTreeMap<u32, T>;
 
 /// What the tracer says of one round.
 pub trait Meter {
@@ -41,6 +47,8 @@ pub struct Seen<R> {
     pub title: String,
     /// How often it was done.
     pub operations: u64,
+    /// All of its time as the guest saw it, and who took part.
+    pub span: Span,
     /// What the tracer says.
     pub reading: R,
 }
@@ -64,6 +72,8 @@ struct Named {
     spec: Spec,
     ready: Ready,
     all: Pairs,
+    #[serde(default)]
+    span: Span,
 }
 
 impl<'a, M: Meter> Beside<'a, M> {
@@ -79,7 +89,7 @@ impl<M: Meter> Observer for Beside<'_, M> {
         if let (Ok(named), Some(reading)) = (serde_json::from_str::<Named>(line), self.pending.take()) {
             let samples: u64 = named.all.iter().map(|(_, count)| count).sum();
             let operations = samples * u64::from(named.ready.repeat);
-            self.rounds.push(Seen { title: named.spec.title(), operations, reading });
+            self.rounds.push(Seen { title: named.spec.title(), operations, span: named.span, reading });
         }
         self.lines.push(line.to_owned());
         Ok(())
@@ -110,33 +120,36 @@ impl Meter for Untraced {
     }
 }
 
-/// Exits by reason, of all vCPUs.
+/// Exits by reason, of each vCPU.
 pub struct Exits<'a>(pub &'a mut Session);
 
 impl Meter for Exits<'_> {
-    type Reading = BTreeMap<Code, u64>;
+    type Reading = Each<BTreeMap<Code, u64>>;
 
     fn begin(&mut self) -> Result<(), Error> {
         self.end().map(|_| ())
     }
 
     fn end(&mut self) -> Result<Self::Reading, Error> {
-        let mut counts = self.0.interval_counts().map_err(|error| Error::Watcher(error.to_string()))?;
-        counts.retain(|_, count| *count > 0);
-        Ok(counts)
+        let counts = self.0.interval_counts_by_vcpu().map_err(|error| Error::Watcher(error.to_string()))?;
+        let some = |(vcpu, mut counts): (u32, BTreeMap<Code, u64>)| {
+            counts.retain(|_, count| *count > 0);
+            (!counts.is_empty()).then_some((vcpu, counts))
+        };
+        Ok(counts.into_iter().filter_map(some).collect())
     }
 }
 
-/// Where the time of the first vCPU, which takes the samples, went.
+/// Where the time of each vCPU went.
 pub struct Times<'a> {
     session: &'a mut Session,
-    began: Slice,
+    began: Each<Slice>,
 }
 
 impl<'a> Times<'a> {
     /// Of a session of the noun `time`.
     pub fn new(session: &'a mut Session) -> Self {
-        Self { session, began: Slice::default() }
+        Self { session, began: Each::default() }
     }
 }
 
@@ -149,19 +162,28 @@ pub struct Ledger {
     pub exits: u64,
 }
 
+impl Ledger {
+    fn between(before: &Slice, after: &Slice) -> Self {
+        let counted = after.since(before);
+        let buckets = std::array::from_fn(|bucket| counted.counter(BUCKETS + bucket));
+        Self { buckets, exits: counted.counter(EXITS) }
+    }
+}
+
 impl Meter for Times<'_> {
-    type Reading = Ledger;
+    type Reading = Each<Ledger>;
 
     fn begin(&mut self) -> Result<(), Error> {
         // Last: what comes before it is not the round's.
-        self.began = self.session.counters_now(0);
+        self.began = self.session.counters_now();
         Ok(())
     }
 
-    fn end(&mut self) -> Result<Ledger, Error> {
-        let counted = self.session.counters_now(0).since(&self.began);
-        let buckets = std::array::from_fn(|bucket| counted.counter(BUCKETS + bucket));
-        Ok(Ledger { buckets, exits: counted.counter(EXITS) })
+    fn end(&mut self) -> Result<Self::Reading, Error> {
+        let now = self.session.counters_now();
+        // One that comes later has no beginning to be counted from.
+        let both = |(vcpu, after)| Some((vcpu, Ledger::between(self.began.get(&vcpu)?, &after)));
+        Ok(now.into_iter().filter_map(both).collect())
     }
 }
 
@@ -193,7 +215,7 @@ mod tests {
         let mut beside = Beside::new(Count(0), &mut progress);
         let round = |op: &str, args: &str| {
             format!(
-                r#"{{"op":"{op}","args":{args},"ready":{{"repeat":4,"overhead":52,"quantum":26}},"all":[[100,3],[120,2]]}}"#
+                r#"{{"op":"{op}","args":{args},"ready":{{"repeat":4,"overhead":52,"quantum":26}},"all":[[100,3],[120,2]],"span":{{"cycles":900,"targets":1,"enclosed":true,"interrupts":true}}}}"#
             )
         };
         beside.line(r#"{"kvm_bench":"payload/v1"}"#).unwrap();
@@ -208,7 +230,8 @@ mod tests {
             beside.mark(mark).unwrap();
         }
         beside.line(&round("msr:write", r#"{"index":"0x3b"}"#)).unwrap();
-        let seen = |title: &str, reading| Seen { title: title.to_owned(), operations: 20, reading };
+        let span = Span { cycles: 900, targets: 1, enclosed: true, interrupts: true };
+        let seen = |title: &str, reading| Seen { title: title.to_owned(), operations: 20, span, reading };
         assert_eq!(beside.rounds, [seen("cpuid", 101), seen("msr:write index=0x3b", 302)]);
         assert_eq!(beside.lines.len(), 4);
         assert_eq!(heard, 4);

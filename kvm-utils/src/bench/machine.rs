@@ -8,6 +8,7 @@ use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
 use super::Error;
 use super::elf::Image;
+use super::notify::Notified;
 use super::start_info::{self, START_INFO};
 use crate::selftest::Error as VmError;
 use crate::selftest::kick::Kick;
@@ -36,6 +37,8 @@ pub struct Machine {
     pub(super) vcpus: Vec<VcpuFd>,
     /// For taking each of them out of `KVM_RUN`.
     pub(super) kicks: Vec<Kick>,
+    /// Where the guest notifies nobody.
+    notified: Notified,
     _vm: VmFd,
     /// Dropped last: nothing uses it any more when the vCPUs and the VM are gone.
     _memory: GuestMemory,
@@ -98,7 +101,17 @@ impl Machine {
             kicks.push(Kick::new(&fd)?);
             vcpus.push(fd);
         }
-        Ok(Self { vcpus, kicks, _vm: vm, _memory: memory })
+        let notified = Notified::open(&vm)?;
+        Ok(Self { vcpus, kicks, notified, _vm: vm, _memory: memory })
+    }
+
+    /// How often KVM has made events of writes to the port and the address for it, since the last time.
+    ///
+    /// # Errors
+    ///
+    /// When the eventfds cannot be read.
+    pub fn notifications(&self) -> Result<[u64; 2], Error> {
+        self.notified.counts()
     }
 }
 

@@ -5,17 +5,23 @@
 
 mod attribute;
 mod budget;
+mod counted;
 mod elf;
 mod error;
 mod machine;
+mod notify;
 mod qemu;
 mod run;
 mod serial;
+mod split;
 mod start_info;
 
-pub use attribute::{Beside, Exits, Ledger, Meter, Seen, Times, Untraced};
-pub use budget::{Budget, Counted, EMPTY, Reason, Split, budgets, typical};
+pub use attribute::{Beside, Each, Exits, Ledger, Meter, Seen, Times, Untraced};
+pub use budget::{Budget, EMPTY, budgets};
+pub use counted::{Counted, Reason};
 pub use error::Error;
 pub use machine::{Config, Machine};
+pub use notify::{NOTIFY_ADDRESS, NOTIFY_PORT};
 pub use qemu::run_in_qemu;
 pub use run::{End, Observer, Options, run};
+pub use split::{Scope, Split, Splits, typical};

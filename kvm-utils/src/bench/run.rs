@@ -372,6 +372,23 @@ mod tests {
     }
 
     #[test]
+    fn notifications_are_events_and_come_to_no_vmm() {
+        use super::super::{NOTIFY_ADDRESS, NOTIFY_PORT};
+        let words = format!(
+            "ops=pio:notify,mmio:notify samples=211 rounds=1 notify_port={NOTIFY_PORT} notify_address={NOTIFY_ADDRESS}"
+        );
+        let config = Config { vcpus: 1, command_line: words };
+        let Ok(mut machine) = Machine::new(kvm_bench::payload::BENCH_ELF, &config) else { return };
+        let mut ears = Ears::default();
+        let options = Options { pin: &[0], patience: Duration::from_secs(20), stop: &AtomicBool::new(false) };
+        assert_eq!(run(&mut machine, &options, &mut ears).unwrap(), End::Off);
+        // More: each is tried, and warms up.
+        let counts = machine.notifications().unwrap();
+        assert!(counts.iter().all(|count| *count > 211), "{counts:?} {:?}", ears.lines);
+        assert_eq!(machine.notifications().unwrap(), [0, 0]);
+    }
+
+    #[test]
     fn the_payload_says_that_it_is_done() {
         let config = Config { vcpus: 1, command_line: "ops=null samples=10 rounds=1".to_owned() };
         let Ok(mut machine) = Machine::new(kvm_bench::payload::BENCH_ELF, &config) else { return };

@@ -4,6 +4,7 @@ pub mod caps;
 pub mod cause;
 pub mod clock;
 pub mod event;
+pub mod events;
 pub mod hook;
 pub mod layout;
 pub mod mapped;

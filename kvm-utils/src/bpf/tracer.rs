@@ -11,9 +11,13 @@ pub use error::TracerError;
 use std::{
     collections::{BTreeMap, HashMap as StdHashMap},
     os::fd::AsFd as _,
+    time::Duration,
 };
 
-use aya::{Ebpf, maps::HashMap};
+use aya::{
+    Ebpf,
+    maps::{HashMap, MapData, RingBuf},
+};
 use kvm_utils_common::{
     config::{TROUBLES, Trouble, mode},
     numbers::{Clock, STATE_GAUGE, VcpuNumbers, ledger::STATE_TASK},
@@ -32,6 +36,7 @@ use self::{
 };
 use super::{
     clock::{TscClock, monotonic_ns},
+    events::{self, EventRing, ToldExit},
     hook::Function,
     layout::PreemptCount,
     mapped::Mapped,
@@ -95,6 +100,9 @@ pub struct Settings {
     pub vcpu_ids: Vec<u32>,
     /// Device and inode of our pid namespace, if it is not the initial one.
     pub pid_namespace: Option<(u64, u64)>,
+    /// Bytes of the ring buffer for exits one by one, as [`super::events::ring_bytes`] makes them; none = they are only
+    /// counted. They need exits to be counted.
+    pub events_ring: Option<u32>,
 }
 
 /// Programs that run, and their maps.
@@ -116,6 +124,7 @@ pub struct Tracer {
     /// What it counted by the last copy, by record.
     ledgers: StdHashMap<u32, Vec<u64>>,
     lacks: Vec<String>,
+    events: Option<EventRing<MapData>>,
 }
 
 impl Tracer {
@@ -142,6 +151,7 @@ impl Tracer {
             tsc.settle();
             tsc.tell(&clock);
         }
+        let events = settings.events_ring.map(|bytes| event_ring(&mut ebpf, bytes)).transpose()?;
         fill_filters(&mut ebpf, settings)?;
         let mut free = queue(&mut ebpf)?;
         for slot in 1..slots {
@@ -196,6 +206,7 @@ impl Tracer {
             ledgers: StdHashMap::new(),
             ledger,
             lacks,
+            events,
         })
     }
 
@@ -341,6 +352,36 @@ impl Tracer {
         self.trouble.get(trouble as u32).map_or(0, |counter| unsafe { counter.read_volatile() })
     }
 
+    /// Takes the exits that were told since the last call, if they are told at all. To be called before a record is
+    /// [recycled](Self::recycle), so that it is known which vCPU's they are.
+    ///
+    /// # Errors
+    ///
+    /// If there is something else in the ring buffer.
+    pub fn drain_events(&mut self, into: &mut Vec<ToldExit>) -> Result<(), TracerError> {
+        let records = &self.records;
+        let since = |slot| {
+            // SAFETY: an aligned word of a live mapping.
+            records.get(slot).map_or(0, |record| unsafe { (&raw const (*record).since).read_volatile() })
+        };
+        self.events.as_mut().map_or(Ok(()), |ring| ring.drain(since, into))
+    }
+
+    /// Exits of the vCPU of record `slot` that are over but were not told, for want of room.
+    #[must_use]
+    pub fn events_lost(&self, slot: u32) -> u64 {
+        // SAFETY: an aligned word of a live mapping.
+        self.records
+            .get(slot)
+            .map_or(0, |record| unsafe { (&raw const (*record).events_lost).read_volatile() })
+    }
+
+    /// How long the ring buffer of exits may be left alone; `None` if they are not told.
+    #[must_use]
+    pub fn events_pace(&self) -> Option<Duration> {
+        self.events.as_ref().map(EventRing::pace)
+    }
+
     /// Runs that the kernel skipped because of recursion, over all programs; `None` before 5.12, where it does not
     /// tell.
     #[must_use]
@@ -469,6 +510,14 @@ impl Tracer {
         }
         Ok(())
     }
+}
+
+/// The reading end of the ring buffer, which has `bytes` bytes.
+fn event_ring(ebpf: &mut Ebpf, bytes: u32) -> Result<EventRing<MapData>, TracerError> {
+    // The programs still have to be told which map it is: its descriptor lives on in the reading end.
+    let map = ebpf.take_map(events::MAP).ok_or(TracerError::Object("map EVENTS"))?;
+    let ring = RingBuf::try_from(map).map_err(|e| map_error(events::MAP, e))?;
+    Ok(EventRing::new(ring, events::ring_bytes(bytes)))
 }
 
 /// Rows of `MORE_ROWS`.

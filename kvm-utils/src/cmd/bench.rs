@@ -31,8 +31,8 @@ use super::{
 };
 use crate::{
     bench::{
-        Beside, Budget, Config, EMPTY, End, Error, Exits, Machine, Meter, Options, Seen, Times, Untraced,
-        budgets, run as run_machine, run_in_qemu,
+        Beside, Budget, Config, EMPTY, End, Error, Exits, Machine, Meter, NOTIFY_ADDRESS, NOTIFY_PORT,
+        Options, Seen, Times, Untraced, budgets, run as run_machine, run_in_qemu,
     },
     bpf::{
         caps::{fired_during, obstacle},
@@ -237,6 +237,9 @@ impl Bench<'_> {
         if matches!(run, Run::Probe) {
             words.push(format!("ops={EMPTY} rounds=1 samples=1 time_ms=100"));
             return words.join(" ");
+        }
+        if args.qemu.is_none() {
+            words.push(format!("notify_port={NOTIFY_PORT:#x} notify_address={NOTIFY_ADDRESS:#x}"));
         }
         words.push(format!("rounds={} time_ms={}", args.rounds, args.time.as_millis().max(1)));
         if !args.ops.is_empty() {

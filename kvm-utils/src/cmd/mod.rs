@@ -7,6 +7,7 @@ pub mod compare;
 pub mod cpuid;
 mod derived;
 pub mod exits;
+pub mod export;
 pub mod fault;
 pub mod halt;
 pub mod hypercall;
@@ -21,6 +22,7 @@ pub mod rip;
 pub mod selftest;
 mod silence;
 pub mod time;
+pub mod top;
 mod trace;
 pub mod watch;
 
@@ -37,6 +39,7 @@ use clap::{Parser, Subcommand};
     after_help = "Examples:
   kvm-utils caps                     what this host can do: run this first
   kvm-utils selftest                 whether exits are counted right here
+  kvm-utils top                      all VMs on a full screen
   kvm-utils exits                    the exits of all VMs, live; Ctrl-C ends it
   kvm-utils exits --vm web-1 -d 10s  ten seconds of one VM
 
@@ -51,6 +54,7 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Top(top::Args),
     Exits(exits::Args),
     Wrmsr(msr::WriteArgs),
     Msr(msr::Args),
@@ -64,6 +68,7 @@ enum Command {
     Irq(irq::Args),
     Record(record::Args),
     Report(report::Args),
+    Export(export::Args),
     Bench(bench::Args),
     Compare(compare::Args),
     Caps(caps::Args),
@@ -86,10 +91,12 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Fault(args) => fault::run(args),
         Command::Rip(args) => rip::run(args),
         Command::Time(args) => time::run(args),
+        Command::Top(args) => top::run(args),
         Command::Halt(args) => halt::run(args),
         Command::Irq(args) => irq::run(args),
         Command::Record(args) => record::run(args),
         Command::Report(args) => report::run(args),
+        Command::Export(args) => export::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Caps(args) => caps::run(args),

@@ -105,7 +105,8 @@ pub struct Common {
 
 /// What to trace.
 pub const WHAT: &str = "What to trace";
-const WHEN: &str = "When to report";
+/// When to report.
+pub const WHEN: &str = "When to report";
 /// How to show it.
 pub const HOW: &str = "How to show it";
 /// How to trace.

@@ -11,6 +11,19 @@ use crate::{
     view::{self, Frame, Style, live::Size},
 };
 
+/// Whether a terminal may get colours, and whether it shows characters outside ASCII, by the environment.
+pub(super) fn abilities() -> (bool, bool) {
+    // https://no-color.org: any value but the empty one.
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+        || std::env::var_os("TERM").is_some_and(|v| v == "dumb");
+    let utf8 = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .filter_map(std::env::var_os)
+        .find(|v| !v.is_empty())
+        .is_some_and(|v| v.to_string_lossy().to_ascii_lowercase().replace('-', "").contains("utf8"));
+    (!no_color, utf8)
+}
+
 /// Standard output.
 pub struct Printer {
     output: Output,
@@ -28,9 +41,10 @@ impl Printer {
     /// A printer for what the options say and what standard output is.
     pub fn new(look: &Look) -> Self {
         let terminal = io::stdout().is_terminal();
+        let (color, unicode) = abilities();
         Self {
             output: look.output,
-            style: Style { color: terminal && !no_color(), unicode: utf8(), by: look.by, ..Style::default() },
+            style: Style { color: terminal && color, unicode, by: look.by, ..Style::default() },
             frame: Frame::new(io::stdout()),
             terminal,
             live: true,

@@ -21,8 +21,12 @@ use super::{
     watch::{Devices, Watch},
 };
 use crate::{
-    bpf::source::SourceChoice,
+    bpf::{
+        events::{MOST_BYTES, ring_bytes},
+        source::SourceChoice,
+    },
     drilldown::{
+        exits,
         noun::Noun,
         registry::{named, names},
         sample::Sample,
@@ -31,6 +35,7 @@ use crate::{
     host::{SysRoot, facts},
     recording::{
         Recorder,
+        events::encode,
         wire::{End, Header, nanoseconds},
     },
     view::units,
@@ -38,6 +43,11 @@ use crate::{
 
 /// Stands for all drill-downs.
 const ALL: &str = "all";
+
+/// Room for exits one by one: 200,000 of them, a fifth of a second of a busy host.
+const EVENTS_BUFFER: u32 = 8 << 20;
+/// So many of them are written at once, without waiting for the end of the interval.
+const MANY_EVENTS: u64 = 1 << 16;
 
 /// Keep exits and drill-downs, interval by interval, in a file
 ///
@@ -53,6 +63,8 @@ const ALL: &str = "all";
   kvm-utils record -o web.kvmrec --vm web-1 --with exits,io,wrmsr
   kvm-utils record -o boot.kvmrec -- ./boot-guest.sh  one guest's boot
   kvm-utils report boot.kvmrec                        and what was in it
+  kvm-utils record -o web.kvmrec --vm web-1 -d 10s --events
+  kvm-utils report web.kvmrec --perfetto web.pftrace  for ui.perfetto.dev
 
 Exit codes: 0 ok, 2 usage, 3 this host cannot do it; with a COMMAND its own, 128
 and the signal's number if one ended it.")]
@@ -66,6 +78,15 @@ pub struct Args {
     #[arg(long = "with", value_name = "NOUN,...", value_delimiter = ',', default_value = "exits",
           value_parser = PossibleValuesParser::new(names().into_iter().chain([ALL])), help_heading = WHAT)]
     nouns: Vec<String>,
+    /// Keep exits one by one as well, for `kvm-utils report --perfetto`
+    ///
+    /// They come through a ring buffer. What it has no room for is counted like all others, but is not among those kept; how
+    /// many that are is in the file, and said at the end.
+    #[arg(long, help_heading = WHAT)]
+    events: bool,
+    /// Room for exits one by one: 64K, 32M, 1G; 40 bytes each [default: 8M]
+    #[arg(long, value_name = "BYTES", value_parser = buffer, requires = "events", help_heading = TRUST)]
+    events_buffer: Option<u32>,
     /// Write to this file; an older recording there is replaced
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -86,6 +107,24 @@ pub struct Args {
     command: Vec<String>,
 }
 
+/// A number of bytes: `64K`, `8M`, `1G`.
+fn buffer(text: &str) -> Result<u32, String> {
+    let expected = || format!("give a number of bytes like 64K, 8M or 1G, at most {}M", MOST_BYTES >> 20);
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let shift = match unit.to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        _ => return Err(expected()),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    let fits =
+        bytes.and_then(|bytes| u32::try_from(bytes).ok()).filter(|bytes| (1..=MOST_BYTES).contains(bytes));
+    fits.ok_or_else(expected)
+}
+
 /// Records until told to stop.
 ///
 /// # Errors
@@ -99,6 +138,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 async fn record(args: &Args) -> anyhow::Result<ExitCode> {
     let mut stop = StopSignals::new()?;
     let mut watch = start(args)?;
+    // One after the other they were attached; together they begin.
+    watch.samples()?;
     let mut file = Keeper::create(args, &watch)?;
     watch.tell();
     let began = Instant::now();
@@ -108,12 +149,19 @@ async fn record(args: &Args) -> anyhow::Result<ExitCode> {
     let mut housekeeping = interval_at((began + HOUSEKEEPING).into(), HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let end = args.duration.map(|d| began + d);
+    let mut events_due = watch.events_pace().map(|pace| began + pace);
     loop {
         tokio::select! {
             biased;
             signal = stop.received() => if command.is_left(signal) { break },
             _ = ticks.tick() => file.keep(&mut watch)?,
             () = at(end) => break,
+            () = at(events_due) => {
+                if watch.read_events()? >= MANY_EVENTS {
+                    file.keep_events(&mut watch)?;
+                }
+                events_due = watch.events_pace().map(|pace| Instant::now() + pace);
+            }
             ended = command.ended() => {
                 ended?;
                 watch.housekeep()?;
@@ -154,9 +202,12 @@ fn start(args: &Args) -> Result<Watch, Failure> {
     } else {
         args.nouns.iter().filter_map(|name| named(name)).collect()
     };
+    if args.events && !wanted.iter().any(|noun| std::ptr::eq(*noun, &exits::NOUN)) {
+        return Err(Failure::usage("--events are the exits one by one: name `exits` with --with, too"));
+    }
     let devices = if args.no_qmp { Devices::WellKnown } else { Devices::Ask };
     // Which drill-downs a host has is not known to who says `all`.
-    let (first, rest) = if all { wanted.split_at(1) } else { (wanted.as_slice(), [].as_slice()) };
+    let must = if all { 1 } else { wanted.len() };
     let no_vms = args.which.vms.is_empty() && args.which.pids.is_empty();
     let mut watch = if !args.command.is_empty() && no_vms && !args.all_vms {
         // Whoever loses its parent below us becomes our child, so that it is still known to be the command's: QEMU with
@@ -164,13 +215,17 @@ fn start(args: &Args) -> Result<Watch, Failure> {
         set_child_subreaper(Some(getpid())).map_err(|e| {
             Failure::host(format!("cannot become the command's subreaper: {e}; record with --all-vms"))
         })?;
-        Watch::start_below(std::process::id(), &args.which, first, args.source, devices)?
+        Watch::start_below(std::process::id(), &args.which, &[], args.source, devices)?
     } else {
-        Watch::start(&args.which, first, args.source, devices)?
+        Watch::start(&args.which, &[], args.source, devices)?
     };
-    for noun in rest {
-        if let Err(error) = watch.add(noun) {
-            say(format_args!("without {}: {error}", noun.name));
+    if args.events {
+        watch.tell_exits(ring_bytes(args.events_buffer.unwrap_or(EVENTS_BUFFER)));
+    }
+    for (nth, noun) in wanted.into_iter().enumerate() {
+        match watch.add(noun) {
+            Err(error) if nth >= must => say(format_args!("without {}: {error}", noun.name)),
+            added => added?,
         }
     }
     Ok(watch)
@@ -184,6 +239,8 @@ struct Keeper<'a> {
     /// Rows with something in them, over all intervals.
     rows: u64,
     nouns: String,
+    /// Exits one by one, and those lost, if they are asked for.
+    events: Option<(u64, u64)>,
 }
 
 impl<'a> Keeper<'a> {
@@ -199,11 +256,32 @@ impl<'a> Keeper<'a> {
             facts: facts::gather(&SysRoot::default()),
         };
         let recorder = Recorder::create(&args.output, header).map_err(Failure::host)?;
-        Ok(Self { path: &args.output, recorder, intervals: 0, rows: 0, nouns: nouns.join(", ") })
+        Ok(Self {
+            path: &args.output,
+            recorder,
+            intervals: 0,
+            rows: 0,
+            nouns: nouns.join(", "),
+            events: None,
+        })
+    }
+
+    /// Writes the exits one by one that there are.
+    fn keep_events(&mut self, watch: &mut Watch) -> anyhow::Result<()> {
+        let Some(batch) = watch.take_events()? else { return Ok(()) };
+        // One at least, so that it is seen that exits were kept.
+        let first = self.events.is_none();
+        let (told, lost) = self.events.get_or_insert_default();
+        (*told, *lost) = (*told + batch.told(), *lost + batch.lost());
+        if first || !batch.is_empty() {
+            self.recorder.events(&encode(&batch)).map_err(Failure::host)?;
+        }
+        Ok(())
     }
 
     /// Ends the interval and writes it.
     fn keep(&mut self, watch: &mut Watch) -> anyhow::Result<()> {
+        self.keep_events(watch)?;
         let samples = watch.samples()?;
         self.recorder.interval(&samples, watch.device_maps()).map_err(Failure::host).with_context(|| {
             format!("the recording ends after {} intervals, which can be read", self.intervals)
@@ -230,6 +308,18 @@ impl<'a> Keeper<'a> {
             self.path.display(),
             units::count(bytes),
         ));
+        if let Some((told, lost)) = self.events {
+            let told = units::counted(told, "exit is", "exits are");
+            let gap = if lost == 0 {
+                String::new()
+            } else {
+                let lost = units::count(lost);
+                format!(
+                    ", {lost} more are only counted: there was no room for them, --events-buffer makes more"
+                )
+            };
+            say(format_args!("{told} in it one by one{gap}"));
+        }
         Ok(())
     }
 }
@@ -311,5 +401,21 @@ impl Started {
         let Some(status) = self.status else { return ExitCode::SUCCESS };
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_a_number_of_bytes_with_or_without_a_unit() {
+        assert_eq!(buffer("4096"), Ok(4096));
+        assert_eq!(buffer("64K"), Ok(64 << 10));
+        assert_eq!(buffer("8m"), Ok(8 << 20));
+        assert_eq!(buffer("1GiB"), Ok(1 << 30));
+        for bad in ["", "0", "M", "8 M", "2G", "1T", "-1", "99999999999999999999G", "1.5M"] {
+            assert!(buffer(bad).is_err_and(|why| why.contains("64K") && why.contains("1024M")), "{bad}");
+        }
     }
 }

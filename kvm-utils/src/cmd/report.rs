@@ -1,7 +1,10 @@
 //! `kvm-utils report`: shows a recording in all ways that a live run can be shown.
 
+mod page;
+mod perfetto;
+
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -19,14 +22,19 @@ use super::{
     trace::verdict,
 };
 use crate::{
-    drilldown::{noun::Noun, registry::names, report::Order, sample::Sample},
+    drilldown::{
+        noun::{Aids, Noun},
+        registry::names,
+        report::Order,
+        sample::Sample,
+    },
     error::{Failure, say},
     model::Verdict,
     recording::{Recording, Series},
     view::{json::rfc3339, units},
 };
 
-/// Show a recording: tables, JSON, CSV, of all of it or of a part
+/// Show a recording: tables, JSON, CSV, a page; all of it or a part
 ///
 /// Shows the sums over what `kvm-utils record` wrote, or over a part of that time, for each of its drill-downs, or those
 /// that are named. With --intervals it shows the intervals one after the other, as a live run would have.
@@ -37,7 +45,9 @@ use crate::{
   kvm-utils report day.kvmrec --from 2h --to 3h      the third hour
   kvm-utils report day.kvmrec --from 2026-11-26T08:00:00Z
   kvm-utils report day.kvmrec --intervals -i 10m -o json
+  kvm-utils report day.kvmrec --html                 a page to look at: day.html
   kvm-utils report day.kvmrec --list                 what is in it
+  kvm-utils report web.kvmrec --perfetto web.pftrace exits one by one, for ui.perfetto.dev
 
 Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 the file
 cannot be read.")]
@@ -48,6 +58,11 @@ pub struct Args {
     /// Only these drill-downs (default: all that were recorded)
     #[arg(value_name = "NOUN", value_parser = PossibleValuesParser::new(names()), hide_possible_values = true)]
     nouns: Vec<String>,
+    /// Write a page to look at, for any browser: rates over time, durations, where time went, tables; to this file
+    /// (default: beside the recording), `-` is standard output
+    #[arg(long, value_name = "PAGE", num_args = 0..=1, conflicts_with_all = ["list", "intervals", "output", "by"],
+          help_heading = HOW)]
+    html: Option<Option<PathBuf>>,
     /// Say what was recorded, and no more
     #[arg(long)]
     list: bool,
@@ -69,6 +84,13 @@ pub struct Args {
     /// Put successive intervals together, to at least this time each
     #[arg(short, long, value_name = "T", value_parser = duration, requires = "intervals", help_heading = WHEN)]
     interval: Option<Duration>,
+    /// Write the exits that were kept one by one (record --events) to this file, as a trace for ui.perfetto.dev
+    ///
+    /// A process for each VM, a thread for each vCPU, a slice for each exit; where there is none, the vCPU is in the guest. Exits
+    /// that there was no room for are counted on a track of their own. With - as the file it goes to standard output.
+    #[arg(long, value_name = "TRACE", conflicts_with_all = ["nouns", "list", "intervals", "output", "by", "top", "sort"],
+          help_heading = HOW)]
+    perfetto: Option<PathBuf>,
     #[command(flatten)]
     look: Look,
     /// Sort rows by this column (default: each drill-down's own)
@@ -126,9 +148,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.list {
         return list(&recording);
     }
+    if let Some(path) = &args.perfetto {
+        return perfetto::write(args, &recording, path);
+    }
     let wanted = wanted(args, &recording)?;
     cut(args, &mut recording)?;
     let aids = args.reading.aids()?;
+    if let Some(named) = &args.html {
+        return html(args, &recording, &wanted, &aids, named.as_deref());
+    }
     let mut printer = Printer::in_a_row(&args.look);
     let mut code = ExitCode::SUCCESS;
     for (series, order) in recording.series.iter().filter_map(|series| {
@@ -147,6 +175,36 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         if args.strict && matches!(summary.proof.verdict(), Verdict::Doubtful(_)) {
             code = verdict(true, &summary);
+        }
+    }
+    Ok(code)
+}
+
+/// Writes the page.
+fn html(
+    args: &Args,
+    recording: &Recording,
+    wanted: &[(&'static Noun, Order)],
+    aids: &Aids,
+    named: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
+    let to = page::target(&args.file, named)?;
+    // The page knows how many rows it has room for.
+    let top = args.look.top.map(|n| n as usize);
+    let wanted: Vec<(&'static Noun, Order)> =
+        wanted.iter().map(|(noun, order)| (*noun, Order { top, ..order.clone() })).collect();
+    let series: Vec<(&Series, &Order)> = recording
+        .series
+        .iter()
+        .filter_map(|series| {
+            let (_, order) = wanted.iter().find(|(noun, _)| std::ptr::eq(*noun, series.noun))?;
+            Some((series, order))
+        })
+        .collect();
+    let mut code = ExitCode::SUCCESS;
+    for whole in page::write(recording, &series, aids, &to)? {
+        if args.strict && matches!(whole.proof.verdict(), Verdict::Doubtful(_)) {
+            code = verdict(true, &whole);
         }
     }
     Ok(code)
@@ -194,8 +252,11 @@ fn cut(args: &Args, recording: &mut Recording) -> Result<(), Failure> {
     let (began, ended) = recording.span();
     let from = args.from.map_or(began, |when| when.after(began));
     let to = args.to.map_or(ended, |when| when.after(began));
+    // Without a bound nothing is left out, however the first interval lies to the moment that the header names.
+    let (least, most) = (args.from.map_or(SystemTime::UNIX_EPOCH, |_| from), args.to.map(|_| to));
     for series in &mut recording.series {
-        series.samples = series.between(from, to).to_vec();
+        let last = series.samples.last().map_or(to, |sample| sample.time);
+        series.samples = series.between(least, most.unwrap_or(last)).to_vec();
     }
     if recording.series.iter().all(|series| series.samples.is_empty()) {
         let time = |time| rfc3339(time).unwrap_or_else(|| "?".to_owned());
@@ -266,6 +327,15 @@ fn list(recording: &Recording) -> anyhow::Result<ExitCode> {
             crate::view::text::safe(&name, true),
             crate::view::text::safe(&value, true)
         )?;
+    }
+    if !recording.events.is_empty() {
+        let (mut told, mut lost) = (0, 0);
+        for batch in recording.batches() {
+            let batch = batch.map_err(Failure::host)?;
+            (told, lost) = (told + batch.told(), lost + batch.lost());
+        }
+        let lost = if lost > 0 { format!(", {} lost", units::count(lost)) } else { String::new() };
+        writeln!(out, "{:10} {}{lost}", "one by one", units::counted(told, "exit", "exits"))?;
     }
     writeln!(out, "tool = {}", crate::view::text::safe(&recording.header.tool, true))?;
     let asked = Duration::from_nanos(recording.header.interval);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::options::Common;
+use super::options::Which;
 use crate::{
     drilldown::noun::Noun,
     host::{ProcRoot, Scanner, VmProcess},
@@ -27,13 +27,13 @@ pub struct Silence {
 
 impl Silence {
     /// The run begins now, for these processes and VMs.
-    pub fn new(common: &Common, noun: &'static Noun, tgids: &[u32], select: &Select) -> Self {
+    pub fn new(which: &Which, noun: &'static Noun, tgids: &[u32], select: &Select) -> Self {
         Self {
             began: Instant::now(),
             scanner: Scanner::new(ProcRoot::default()),
             tgids: tgids.to_vec(),
             select: select.clone(),
-            some_vcpus: !common.which.vcpus.is_empty(),
+            some_vcpus: !which.vcpus.is_empty(),
             noun,
             broken: false,
         }

@@ -102,7 +102,7 @@ async fn trace(
     }
     prepare(&mut session);
     say(format_args!("attached ({}), room for {} vCPUs", session.source().name(), settings.max_vcpus));
-    let mut silence = Silence::new(common, plan.noun, &settings.tgids, &select);
+    let mut silence = Silence::new(&common.which, plan.noun, &settings.tgids, &select);
 
     let order = common.look.order(plan.noun, plan.sort);
     let output = common.look.output;
@@ -325,6 +325,7 @@ pub(super) fn base_settings(noun: &Noun, choice: SourceChoice) -> Result<Setting
         tgids: Vec::new(),
         vcpu_ids: Vec::new(),
         pid_namespace: (!own.is_initial()).then_some((own.dev, own.ino)),
+        events_ring: None,
     })
 }
 

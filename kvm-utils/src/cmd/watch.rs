@@ -1,10 +1,11 @@
 //! Several drill-downs of the same VMs at a time, each a session of its own: for commands that keep, serve or show more than
 //! one.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     options::Which,
+    silence::Silence,
     trace::{self, Plan, Target, able, host_error, incomparable},
 };
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     drilldown::{derived, exits, io, noun::Noun, report::Order, sample::Sample},
     error::{Failure, say},
     host::{SysRoot, info::vendor_isa, qmp::DeviceMap},
-    model::Report,
+    model::{EventBatch, Report},
     session::Session,
 };
 
@@ -33,11 +34,13 @@ pub struct Watch {
     target: Target,
     source: SourceChoice,
     devices: Devices,
+    /// Bytes of the ring buffer for exits one by one, if they are asked for.
+    events_ring: Option<u32>,
     sessions: Vec<Session>,
 }
 
 impl Watch {
-    /// Attaches the programs of all of `nouns`. Where kvm_exit may never fire, `exits` brings `derived` along.
+    /// Attaches the programs of all of `nouns`, see [`Watch::add`].
     ///
     /// # Errors
     ///
@@ -75,17 +78,19 @@ impl Watch {
         source: SourceChoice,
         devices: Devices,
     ) -> Result<Self, Failure> {
-        let mut watch = Self { which: which.clone(), target, source, devices, sessions: Vec::new() };
-        for noun in nouns {
-            watch.add(noun)?;
-            if std::ptr::eq(*noun, &exits::NOUN) && vendor_isa(&SysRoot::default()).is_none() {
-                watch.add(&derived::NOUN)?;
-            }
-        }
+        let which = which.clone();
+        let mut watch = Self { which, target, source, devices, events_ring: None, sessions: Vec::new() };
+        nouns.iter().try_for_each(|noun| watch.add(noun))?;
         Ok(watch)
     }
 
-    /// Attaches the programs of one more; nothing if it runs already.
+    /// From now on who adds `exits` has them told one by one as well, through a ring buffer of this size.
+    pub fn tell_exits(&mut self, ring_bytes: u32) {
+        self.events_ring = Some(ring_bytes);
+    }
+
+    /// Attaches the programs of one more; nothing if it runs already. `exits` brings `derived` along where kvm_exit may never
+    /// fire.
     ///
     /// # Errors
     ///
@@ -94,7 +99,9 @@ impl Watch {
         if self.nouns().any(|of| std::ptr::eq(of, noun)) {
             return Ok(());
         }
+        let is_exits = std::ptr::eq(noun, &exits::NOUN);
         let mut settings = self.target.settings(&self.which, noun, self.source)?;
+        settings.events_ring = self.events_ring.filter(|_| is_exits);
         let plan = Plan { noun, sort: noun.sort, source: self.source };
         let mut session = trace::start(&plan, &mut settings, &self.target.select, incomparable(&self.which))?;
         if std::ptr::eq(noun, &io::IO) {
@@ -105,7 +112,41 @@ impl Watch {
             }
         }
         self.sessions.push(session);
+        if is_exits && vendor_isa(&SysRoot::default()).is_none() {
+            self.add(&derived::NOUN)?;
+        }
         Ok(())
+    }
+
+    /// Reads exits one by one where they are told; to be called when [`Watch::events_pace`] has passed. How many were read and
+    /// not taken.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn read_events(&mut self) -> Result<u64, Failure> {
+        self.sessions.iter_mut().try_for_each(|session| session.read_events().map_err(host_error))?;
+        Ok(self.sessions.iter().map(Session::events_waiting).sum())
+    }
+
+    /// The exits that ended since the last call, one by one; none if they are not told.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn take_events(&mut self) -> Result<Option<EventBatch>, Failure> {
+        for session in &mut self.sessions {
+            if let Some(batch) = session.take_events().map_err(host_error)? {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How long exits may be left unread; none if they are not told.
+    #[must_use]
+    pub fn events_pace(&self) -> Option<Duration> {
+        self.sessions.iter().find_map(Session::events_pace)
     }
 
     /// What runs, in the order in which it was asked for.
@@ -168,8 +209,22 @@ impl Watch {
     ///
     /// If the kernel refuses to change a map.
     pub fn summary(&mut self) -> Result<Vec<Report>, Failure> {
-        let report = |session: &mut Session| session.summary(&Order::of(session.noun())).map_err(host_error);
+        self.summary_by(&Order::of)
+    }
+
+    /// The same with the rows of each drill-down in the order that `order` says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watch::summary`].
+    pub fn summary_by(&mut self, order: &dyn Fn(&'static Noun) -> Order) -> Result<Vec<Report>, Failure> {
+        let report = |session: &mut Session| session.summary(&order(session.noun())).map_err(host_error);
         self.sessions.iter_mut().map(report).collect()
+    }
+
+    /// Watches for the first event of `noun`, which runs from now on.
+    pub(super) fn silence(&self, which: &Which, noun: &'static Noun) -> Silence {
+        Silence::new(which, noun, &self.target.tgids, &self.target.select)
     }
 
     /// What devices are called, by process, as far as it is known.

@@ -132,7 +132,7 @@ fn pair(base: &ByName, new: &ByName) -> Facts {
     for name in names.into_iter().filter(|name| !name.starts_with(GUEST) && !FREE.contains(&name.as_str())) {
         match (base.get(name), new.get(name)) {
             (Some(one), Some(two)) if one != two => {
-                found.differ.push(Difference { fact: name.clone(), base: one.clone(), new: two.clone() })
+                found.differ.push(Difference { fact: name.clone(), base: one.clone(), new: two.clone() });
             }
             (Some(_), Some(_)) => {}
             _ => found.unknown.push(name.clone()),

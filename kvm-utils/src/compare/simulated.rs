@@ -30,6 +30,8 @@ impl Random {
     }
 
     /// Poisson of this mean.
+    // tests/compare has this file too, and uses it.
+    #[allow(dead_code)]
     pub fn poisson(&mut self, mean: f64) -> u64 {
         if mean > 50.0 {
             return (mean + mean.sqrt() * self.normal()).round().max(0.0) as u64;

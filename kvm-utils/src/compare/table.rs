@@ -219,6 +219,9 @@ struct Found {
     files: [Vec<Counted>; 2],
 }
 
+/// How many rows a sum is of, and what was counted in each file of both sides.
+type Sum = (usize, [Vec<Counted>; 2]);
+
 impl Gathered {
     fn take(
         &mut self,
@@ -287,7 +290,7 @@ impl Gathered {
     /// Rows, classes and sums. A class or a sum of a single row is that row, and left out.
     fn subjects(self) -> Vec<Subject> {
         let files = self.files;
-        let mut sums: BTreeMap<(Option<String>, What), (usize, [Vec<Counted>; 2])> = BTreeMap::new();
+        let mut sums: BTreeMap<(Option<String>, What), Sum> = BTreeMap::new();
         for ((scope, _), found) in self.rows.iter().filter(|(_, found)| !found.of_others) {
             let class = found.class.clone().map(What::Class);
             for what in class.into_iter().chain([What::Total]) {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     bpf::rows::Slice,
     decode::Isa,
-    model::{Row, Vcpu, Vm, arrange},
+    model::{NO_VM, Row, Vcpu, Vm, arrange},
 };
 
 /// Rows and sums of one interval or of the run.
@@ -88,7 +88,7 @@ pub fn body(parts: &Parts<'_>) -> Body {
         Some((who, slice))
     });
     let alien = strangers.iter().map(|(tgid, name, slice)| {
-        (Vm { pid: *tgid, name: name.clone(), vmm: "no VM".to_owned(), ..Vm::default() }, *slice)
+        (Vm { pid: *tgid, name: name.clone(), vmm: NO_VM.to_owned(), ..Vm::default() }, *slice)
     });
     for (who, slice) in shared.chain(alien) {
         let numbers = numbers(parts, slice, 0, &[], None);

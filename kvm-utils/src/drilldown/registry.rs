@@ -35,6 +35,7 @@ pub static SHARED_MAPS: &[&str] = &[
     "CROWDS",
     "NUMBERS",
     "CLOCK",
+    "EVENTS",
 ];
 
 /// Drill-downs that can be named, each once: of those with variants the plain one.

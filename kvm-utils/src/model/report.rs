@@ -51,6 +51,9 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
+/// In place of a VM's monitor: a process or the host itself, where events happened that belong to no VM.
+pub const NO_VM: &str = "no VM";
+
 /// One VM.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vm {
@@ -58,7 +61,7 @@ pub struct Vm {
     pub pid: u32,
     /// Name given to the VM, else the process's.
     pub name: String,
-    /// `qemu`, `firecracker`, ... or `unknown`.
+    /// `qemu`, `firecracker`, ..., `unknown`, or [`NO_VM`].
     pub vmm: String,
     /// UUID that the guest sees as its system's, in lower case.
     pub uuid: Option<String>,

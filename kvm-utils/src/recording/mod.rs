@@ -14,6 +14,7 @@
 //! A file that was cut off is read up to its last whole frame. What is in the frames of samples is JSON, described in
 //! [`wire`]; a frame of a kind that a reader does not know is passed over, so is a key.
 
+pub mod events;
 pub mod frame;
 mod read;
 pub mod wire;

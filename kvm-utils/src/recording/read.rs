@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     MAGIC, RecordingError, VERSION,
+    events::{self, EventsError},
     frame::{Kind, Stop, Unpacker},
     wire::{End, Header, Interval, time},
 };
@@ -24,7 +25,7 @@ use crate::{
         sample::{Sample, Scope},
     },
     host::qmp::DeviceMap,
-    model::{Fingerprint, History, Report, Row, Vm},
+    model::{EventBatch, Fingerprint, History, Report, Row, Vm},
 };
 
 /// A recording.
@@ -84,6 +85,15 @@ impl Recording {
             reader.take(kind, &payload)?;
         }
         reader.finish()
+    }
+
+    /// The exits one by one, batch by batch.
+    ///
+    /// # Errors
+    ///
+    /// If a batch does not say what it should.
+    pub fn batches(&self) -> impl Iterator<Item = Result<EventBatch, EventsError>> {
+        self.events.iter().map(|bytes| events::decode(bytes))
     }
 
     /// Puts what the VM's monitor calls its devices into rows.

@@ -3,6 +3,7 @@
 mod cost;
 mod crowds;
 mod devices;
+mod events;
 mod witness;
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
 use cost::Cost;
 use crowds::Crowds;
 use devices::Devices;
+use events::Stream;
 use kvm_utils_common::{
     config::{Trouble, mode},
     vcpu::STATE_DEAD,
@@ -43,7 +45,7 @@ use crate::{
         tally::Tally,
     },
     host::{self, Identity},
-    model::{KvmStat, Report, Row},
+    model::{EventBatch, KvmStat, Report, Row},
 };
 
 /// Which VMs a run is about, beyond what the programs filter themselves.
@@ -123,6 +125,8 @@ pub struct Session {
     cost: Cost,
     /// KVM's debugfs, where programs cannot read a vCPU's TSC offset, and when it was last asked for all.
     tsc_offsets: Option<(host::KvmStat, u64)>,
+    /// Exits one by one, if that is asked for.
+    stream: Option<Stream>,
 }
 
 impl Session {
@@ -188,7 +192,9 @@ impl Session {
             unlisted: 0,
             cost: Cost::new(),
             tsc_offsets,
+            stream: None,
         };
+        session.stream = settings.events_ring.map(|_| Stream::new(session.began_ns));
         session.begin_together()?;
         Ok(session)
     }
@@ -234,6 +240,8 @@ impl Session {
     ///
     /// If the kernel refuses to change a map.
     pub fn housekeep(&mut self) -> Result<(), TracerError> {
+        // While it is known who has which record.
+        self.read_events()?;
         for slot in std::mem::take(&mut self.dropped) {
             self.tracer.recycle(slot)?;
             self.collection.discard(slot);
@@ -322,6 +330,9 @@ impl Session {
                 gone.push((head.slot, head.since, self.snapshot.time_ns));
             }
         }
+        if !gone.is_empty() {
+            self.read_events()?;
+        }
         for (slot, since, until) in gone {
             if !told {
                 // Its last numbers may have come after the last copy.
@@ -329,11 +340,66 @@ impl Session {
                 self.snapshot.vcpus.retain(|head| head.slot == slot);
                 self.absorb(false)?;
             }
+            if let Some(stream) = &mut self.stream {
+                // As its numbers, its losses are final.
+                let lost = self.tracer.events_lost(slot);
+                stream.lose((slot, since), lost, &self.collection, &self.groups);
+                stream.forget((slot, since));
+            }
             self.groups.ended((slot, since), until);
             self.collection.release(slot);
             self.tracer.recycle(slot)?;
         }
         Ok(())
+    }
+
+    /// Reads the exits that were told since the last time, if they are told at all ([`Settings::events_ring`]), and keeps them
+    /// for [`Session::take_events`]. To be called as often as [`Session::events_pace`] says, so that as few as possible are
+    /// lost.
+    ///
+    /// # Errors
+    ///
+    /// If there is something else in the ring buffer.
+    pub fn read_events(&mut self) -> Result<(), TracerError> {
+        if let Some(stream) = &mut self.stream {
+            stream.drain(&mut self.tracer)?;
+            stream.sort(&self.collection, &self.groups, &self.dropped);
+        }
+        Ok(())
+    }
+
+    /// The exits that ended since the last call, one by one, and how many were lost; none if they are not told.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn take_events(&mut self) -> Result<Option<EventBatch>, TracerError> {
+        if self.stream.is_none() {
+            return Ok(None);
+        }
+        // First what was told, then who there is: so nobody is unknown.
+        self.read_events()?;
+        self.tracer.read(&mut self.snapshot);
+        self.admit()?;
+        let Some(stream) = &mut self.stream else { return Ok(None) };
+        stream.sort(&self.collection, &self.groups, &self.dropped);
+        for head in &self.snapshot.vcpus {
+            let lost = self.tracer.events_lost(head.slot);
+            stream.lose((head.slot, head.since), lost, &self.collection, &self.groups);
+        }
+        Ok(Some(stream.take(self.snapshot.time_ns)))
+    }
+
+    /// Exits that were read and not taken yet.
+    #[must_use]
+    pub fn events_waiting(&self) -> u64 {
+        self.stream.as_ref().map_or(0, Stream::waiting)
+    }
+
+    /// How long until the next call of [`Session::read_events`] at the latest; none if it need not be called.
+    #[must_use]
+    pub fn events_pace(&self) -> Option<Duration> {
+        self.tracer.events_pace()
     }
 
     /// Whether the thread that runs a vCPU still exists, for kernels that do not tell of a vCPU's end.
@@ -408,23 +474,39 @@ impl Session {
     ///
     /// If the kernel refuses to change a map.
     pub fn interval_counts(&mut self) -> Result<BTreeMap<Code, u64>, TracerError> {
-        let (mark, readings) = self.copy()?;
         let mut counts = BTreeMap::new();
-        for cell in self.collection.vcpus.values().flat_map(|vcpu| vcpu.cells.values()) {
-            *counts.entry(cell.code).or_default() += cell.interval.count;
+        for (code, count) in self.interval_counts_by_vcpu()?.into_values().flatten() {
+            *counts.entry(code).or_default() += count;
         }
-        self.next_interval(mark, &readings);
         Ok(counts)
     }
 
-    /// What is counted so far at fixed places for the vCPUs with this id, read as fast as can be: no interval ends.
-    pub fn counters_now(&mut self, vcpu_id: u32) -> Slice {
-        self.tracer.read(&mut self.snapshot);
-        let mut sum = Slice::default();
-        for head in self.snapshot.vcpus.iter().filter(|head| head.vcpu_id == vcpu_id) {
-            sum.add(&self.tracer.slice(head.slot));
+    /// The same for each vCPU id.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to change a map.
+    pub fn interval_counts_by_vcpu(&mut self) -> Result<BTreeMap<u32, BTreeMap<Code, u64>>, TracerError> {
+        let (mark, readings) = self.copy()?;
+        let mut all: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for vcpu in self.collection.vcpus.values() {
+            let counts = all.entry(vcpu.head.vcpu_id).or_default();
+            for cell in vcpu.cells.values() {
+                *counts.entry(cell.code).or_default() += cell.interval.count;
+            }
         }
-        sum
+        self.next_interval(mark, &readings);
+        Ok(all)
+    }
+
+    /// What is counted so far at fixed places for each vCPU id, read as fast as can be: no interval ends.
+    pub fn counters_now(&mut self) -> BTreeMap<u32, Slice> {
+        self.tracer.read(&mut self.snapshot);
+        let mut all: BTreeMap<_, Slice> = BTreeMap::new();
+        for head in &self.snapshot.vcpus {
+            all.entry(head.vcpu_id).or_default().add(&self.tracer.slice(head.slot));
+        }
+        all
     }
 
     /// Begins the next interval at `mark`, which `readings` of KVM's statistic belong to.

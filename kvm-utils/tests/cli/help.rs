@@ -15,12 +15,14 @@ pub const TESTS: &[Test] = &[
     ("help::version", version),
 ];
 
-const COMMANDS: [(&str, &str); 6] = [
+const COMMANDS: [(&str, &str); 8] = [
     ("help", "--help"),
     ("exits", "exits --help"),
+    ("top", "top --help"),
     ("irq", "irq --help"),
     ("caps", "caps --help"),
     ("bench", "bench --help"),
+    ("export", "export --help"),
     ("selftest", "selftest --help"),
 ];
 

@@ -9,13 +9,17 @@
 
 mod bench;
 mod derived;
+mod export;
 mod harness;
 mod help;
 mod host;
 mod needs;
+mod page;
 mod pipes;
 mod privileges;
 mod runs;
+#[path = "../recording/sample.rs"]
+mod sample;
 mod selectors;
 mod tool;
 mod usage;
@@ -37,6 +41,8 @@ fn main() -> ExitCode {
         pipes::TESTS,
         derived::TESTS,
         bench::TESTS,
+        export::TESTS,
+        page::TESTS,
     ];
     harness::run(groups.concat())
 }

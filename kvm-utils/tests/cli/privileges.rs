@@ -19,9 +19,15 @@ fn unprivileged(call: &str) -> Tool {
 }
 
 fn nobody() -> Outcome {
-    for call in
-        ["exits", "exits -d 1s -o json", "exits --vm web-1", "exits -p 1", "exits --source raw", "selftest"]
-    {
+    for call in [
+        "exits",
+        "exits -d 1s -o json",
+        "exits --vm web-1",
+        "exits -p 1",
+        "exits --source raw",
+        "selftest",
+        "export",
+    ] {
         let ran =
             unprivileged(call).run().exits_with(3).says("BPF programs need privileges; run as root (sudo)");
         assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.picture());

@@ -9,6 +9,7 @@ pub const TESTS: &[Test] = &[
     ("usage::bad_values", values),
     ("usage::contradictions", contradictions),
     ("usage::unknown_words", unknown),
+    ("usage::a_screen_without_a_terminal", no_terminal),
 ];
 
 fn all_are_mistakes(name: &str, calls: &[&str]) -> Outcome {
@@ -63,4 +64,10 @@ fn contradictions() -> Outcome {
 
 fn unknown() -> Outcome {
     all_are_mistakes("unknown_words", &["exit", "exits --every 1s", "exits web-1", "caps --json"])
+}
+
+fn no_terminal() -> Outcome {
+    let ran = tool("top --interval 1s").run().exits_with(2).says("`kvm-utils exits` also writes to pipes");
+    assert_eq!(ran.stdout, "");
+    Ok(())
 }

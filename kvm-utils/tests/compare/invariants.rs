@@ -200,10 +200,10 @@ fn nothing_is_comparable_to_nothing() {
     assert_eq!(compare(&[], &[], &question).outcome(), Outcome::NotComparable);
     let mut random = Random::new(1);
     let one = World { intervals: 20, ..World::usual() }.record(&mut random, "a");
-    assert_eq!(compare(&[one.clone()], &[], &question).outcome(), Outcome::NotComparable);
+    assert_eq!(compare(std::slice::from_ref(&one), &[], &question).outcome(), Outcome::NotComparable);
     let silent = World { exits: BTreeMap::new(), ..World::usual() }.record(&mut random, "b");
     assert_eq!(
-        compare(std::slice::from_ref(&silent), &[silent.clone()], &question).outcome(),
+        compare(std::slice::from_ref(&silent), std::slice::from_ref(&silent), &question).outcome(),
         Outcome::NotComparable
     );
     let gone = compare(&[one], &[silent], &question);

@@ -4,12 +4,16 @@
 //! then read the difference before committing it.
 
 // clippy.toml allows this in test functions; their helpers here are tests as well.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod csv;
 mod drilldown;
 mod fixture;
+mod html;
 mod json;
 mod live;
+mod prometheus;
+mod run;
+mod same_numbers;
 mod table;
 mod width;

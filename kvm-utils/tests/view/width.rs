@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::fixture::{self, COLUMNS};
 
-fn number() -> impl Strategy<Value = u64> {
+pub fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0u64..100, any::<u32>().prop_map(u64::from), any::<u64>(), Just(u64::MAX)]
 }
 
@@ -18,7 +18,7 @@ fn real() -> impl Strategy<Value = f64> {
     prop_oneof![0.0..1.0, 0.0..1e6, any::<f64>()]
 }
 
-fn cell(unit: Unit) -> BoxedStrategy<Cell> {
+pub fn cell(unit: Unit) -> BoxedStrategy<Cell> {
     match unit {
         Unit::Text => prop_oneof![
             any::<String>().prop_map(Cell::Text),
@@ -71,7 +71,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn proof()(counted in number(), least in number(), most in number(), why in any::<Option<String>>(),
+    pub fn proof()(counted in number(), least in number(), most in number(), why in any::<Option<String>>(),
                missed in any::<Option<u64>>(), unpaired in number(), entries_without_exit in number(),
                in_progress in number(), vcpus_full in number(), histograms_full in number(),
                unreadable in number(), own_cost in prop::option::of(real())) -> Proof {

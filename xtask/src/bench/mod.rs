@@ -27,6 +27,8 @@ enum What {
     Snapshot,
     /// Time to attach, memory, size of the program
     Start,
+    /// A scrape of 100 VMs with 8 vCPUs each, and memory over 10,000 scrapes
+    Export,
 }
 
 /// Options of `cargo xtask bench`.
@@ -72,7 +74,7 @@ const PERF: Need = Need::new("perf", "linux-perf");
 
 /// `cargo xtask bench`.
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
-    let all = [What::Overhead, What::Drilldowns, What::Reference, What::Snapshot, What::Start];
+    let all = [What::Overhead, What::Drilldowns, What::Reference, What::Snapshot, What::Start, What::Export];
     let what = if options.what.is_empty() { &all[..] } else { &options.what };
     let release = release::build(&Project::locate()?)?;
     let lab = Lab::open()?;
@@ -81,7 +83,8 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
             What::Overhead => overhead(&lab, &release, options.suite)?,
             What::Drilldowns => drilldowns(&lab, &release, options.suite)?,
             What::Reference => reference(&lab, &release, options.suite)?,
-            What::Snapshot => snapshot(&release)?,
+            What::Snapshot => example(&release, "snapshot")?,
+            What::Export => example(&release, "export")?,
             What::Start => start(&lab, &release, options.suite)?,
         }
     }
@@ -212,8 +215,9 @@ fn reference(lab: &Lab, release: &Release, suite: Suite) -> Result<()> {
     Ok(())
 }
 
-fn snapshot(release: &Release) -> Result<()> {
-    let program = release.lab.with_file_name("snapshot");
+/// Runs an example that prints what it measures.
+fn example(release: &Release, name: &str) -> Result<()> {
+    let program = release.lab.with_file_name(name);
     print!("\n{}", process::capture(&mut Command::new(&program))?);
     Ok(())
 }

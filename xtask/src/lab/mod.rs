@@ -18,6 +18,7 @@ mod mirror;
 mod newest;
 pub(crate) mod packages;
 mod port_e9;
+pub(crate) mod prometheus;
 mod qemu;
 mod script;
 mod vmlinux;

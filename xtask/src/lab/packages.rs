@@ -20,7 +20,7 @@ impl Need {
         Self { what, package }
     }
 
-    fn is_met(&self) -> bool {
+    pub(crate) fn is_met(&self) -> bool {
         if self.what.starts_with('/') { Path::new(self.what).exists() } else { find(self.what).is_some() }
     }
 }
@@ -34,8 +34,14 @@ pub(crate) const BOOT: [Need; 5] = [
     Need::new("dpkg-deb", "dpkg"),
 ];
 
+/// What unpacking something of the archive takes.
+pub(crate) const UNPACK: [Need; 2] = [Need::new("xz", "xz-utils"), Need::new("dpkg-deb", "dpkg")];
+
 /// QEMU, for guests inside a lab.
 pub(crate) const QEMU: Need = Need::new("qemu-system-x86_64", "qemu-system-x86");
+
+/// Terminals for programs inside a lab.
+pub(crate) const TMUX: Need = Need::new("tmux", "tmux");
 
 /// Sees to it that everything needed is there.
 ///
@@ -48,10 +54,10 @@ pub(crate) fn ensure<'a>(needs: impl IntoIterator<Item = &'a Need> + Clone) -> R
     }
     let line = format!("apt-get install --no-install-recommends {}", packages.join(" "));
     if find("apt-get").is_none() {
-        bail!("the lab needs {} and this system has no apt-get; install them by hand", packages.join(", "));
+        bail!("{} are missing and this system has no apt-get; install them by hand", packages.join(", "));
     }
     if !rustix::process::geteuid().is_root() {
-        bail!("the lab needs packages that are not installed; type: sudo {line}");
+        bail!("packages are missing; type: sudo {line}");
     }
     ui::step(format_args!("installing {}", packages.join(" ")));
     if install(&packages).is_err() {

@@ -7,8 +7,11 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use super::tally::Tally;
+use crate::lab::packages::{self, Need};
+use crate::lab::prometheus;
 use crate::process::{self, tie};
 use crate::project::{Project, cargo};
+use crate::ui;
 
 /// Everything but the eBPF package, which has a target of its own.
 fn workspace(project: &Project, verb: &str) -> Command {
@@ -26,11 +29,34 @@ pub(super) fn clippy(project: &Project) -> Result<()> {
     process::show(workspace(project, "clippy").args(["--all-targets", "--", "-D", "warnings"]))
 }
 
+/// What tests use beside Rust, and report as lacking where it is not there: a browser, and letters for it to write with.
+const TEST_NEEDS: [Need; 2] = [
+    Need::new("chromium-headless-shell", "chromium-headless-shell"),
+    Need::new("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "fonts-dejavu-core"),
+];
+
+/// Gets what tests use, if that can be done; they tell what they miss.
+fn equip() {
+    // Whoever has another Chromium needs no more.
+    if Need::new("chromium", "chromium").is_met() {
+        return;
+    }
+    if let Err(error) = packages::ensure(&TEST_NEEDS) {
+        ui::step(format_args!("tests that need a browser are left out: {error:#}"));
+    }
+}
+
 /// Runs the tests of all packages and counts them one by one.
 pub(super) fn tests(project: &Project, step: &str) -> Tally {
+    equip();
     let mut cargo = workspace(project, "test");
     // A snapshot that differs is a failure, not a file to look at later.
     cargo.arg("--no-fail-fast").env("INSTA_UPDATE", "no");
+    match prometheus::prepare(project) {
+        Ok(programs) => _ = cargo.env("KVM_UTILS_PROMETHEUS", programs),
+        // Tests that need it say so.
+        Err(error) => ui::warn(format_args!("no Prometheus: {error:#}")),
+    }
     let mut results = Results::new(step);
     if let Err(error) = follow(&mut cargo, &mut results) {
         // Cargo fails when a test does, which is counted; else there is more to tell.

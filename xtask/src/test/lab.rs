@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::tally::Tally;
 use crate::lab::l2::{self, L2};
+use crate::lab::packages;
 use crate::lab::{Lab, Limits, Output, Request, Suite, Vendor};
 use crate::project::Project;
 use crate::release::{self, Release};
@@ -38,6 +39,7 @@ pub(super) struct Tests {
 impl Tests {
     /// Builds and downloads it.
     pub(super) fn prepare(project: &Project, only: Option<String>) -> Result<Self> {
+        packages::ensure([&packages::TMUX])?;
         let release = release::build(project)?;
         let lab = Lab::open()?;
         let l2 = l2::prepare(&lab.cache)?;

@@ -182,7 +182,7 @@ impl Target for Single {
         };
         details.notes.insert("target".into(), target.into());
         let Some(skew) = self.skew else { return details };
-        details.notes.insert("skew".into(), format!("{:+} +-{} cycles", skew.offset, skew.uncertainty));
+        details.notes.insert("skew".into(), skew.words());
         if self.split.one_way.is_empty() {
             return details;
         }

@@ -12,6 +12,7 @@ use crate::tracer::Source;
 
 tracer_tests! {
     "host-bench-attribute", 300, attribute;
+    "host-bench-attribute-interrupts", 300, attribute_interrupts;
 }
 
 /// Without the tracer.
@@ -26,7 +27,7 @@ pub const TWO_CPUS: &[Test] =
 const SAMPLES: u64 = 1009;
 
 /// Runs the command and gives its document.
-fn bench(context: &Context, options: &[&str]) -> Result<Value> {
+pub fn bench(context: &Context, options: &[&str]) -> Result<Value> {
     let program = context.kvm_utils.as_ref().context("--kvm-utils is not given")?;
     let mut command = Command::new(program);
     command.args(["bench", "-o", "json", "-t", "60s"]).args(options);
@@ -39,12 +40,19 @@ fn bench(context: &Context, options: &[&str]) -> Result<Value> {
     Ok(document)
 }
 
+/// With the tracer beside it: one round of so many samples each.
+pub fn attributed(context: &Context, source: Source, vcpus: u32, samples: u64, ops: &str) -> Result<Value> {
+    let (vcpus, samples) = (vcpus.to_string(), samples.to_string());
+    let options = ["--attribute", "--source", source.option(), "--vcpus", &vcpus, "--rounds", "1"];
+    bench(context, &[&options[..], &["--samples", &samples, "--ops", ops]].concat())
+}
+
 fn results(document: &Value) -> Result<&Vec<Value>> {
     document["results"].as_array().context("no results")
 }
 
 /// What each operation came to: all that ran are as they should be, and those that must run here did.
-fn ran<'a>(document: &'a Value, must: &[&str]) -> Result<Vec<&'a Value>> {
+pub fn ran<'a>(document: &'a Value, must: &[&str]) -> Result<Vec<&'a Value>> {
     let mut ran = Vec::new();
     for one in results(document)? {
         match one["status"].as_str() {
@@ -60,28 +68,20 @@ fn ran<'a>(document: &'a Value, must: &[&str]) -> Result<Vec<&'a Value>> {
 }
 
 fn attribute(context: &Context, source: Source) -> Result<()> {
-    let samples = SAMPLES.to_string();
-    let document = bench(
-        context,
-        &[
-            "--attribute",
-            "--source",
-            source.option(),
-            "--vcpus",
-            "1",
-            "--rounds",
-            "1",
-            "--samples",
-            &samples,
-            "--ops",
-            "cpuid,hypercall,pio,mmio,timer:arm",
-        ],
-    )?;
-    let must =
-        ["cpuid", "hypercall", "pio:kernel-in", "pio:user-in", "pio:user-out", "mmio:ioapic", "timer:arm"];
+    let document = attributed(context, source, 1, SAMPLES, "cpuid,hypercall,pio,mmio,timer:arm")?;
+    let must = [
+        "cpuid",
+        "hypercall",
+        "pio:kernel-in",
+        "pio:user-in",
+        "pio:notify",
+        "mmio:ioapic",
+        "mmio:notify",
+        "timer:arm",
+    ];
     for one in ran(&document, &must)? {
         exact(one).with_context(|| format!("{}", one["op"]))?;
-        adds_up(&one["budget"]["split"]).with_context(|| format!("{}", one["op"]))?;
+        adds_up(one).with_context(|| format!("{}", one["op"]))?;
     }
     let (counted, kvm) =
         (&document["attribution"]["proof"]["counted"], &document["attribution"]["proof"]["kvm_stat"]);
@@ -109,19 +109,77 @@ fn exact(one: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The parts of a round trip make up the whole.
-fn adds_up(split: &Value) -> Result<()> {
+/// The parts of a round trip make up the whole, and some of it is KVM's.
+fn adds_up(one: &Value) -> Result<()> {
+    ensure!(one["budget"]["not_split"].is_null(), "{}", one["budget"]);
+    adds_up_to("samples", SAMPLES, &one["budget"]["split"])
+}
+
+/// A split of so many samples, or of the whole round: its columns make up what the guest's counter says, and of a whole round
+/// the host's clock says the same (else the operation were suspect).
+pub fn adds_up_to(of: &str, operations: u64, split: &Value) -> Result<()> {
     let cycles = |name: &str| split[name].as_f64().with_context(|| format!("no {name}: {split}"));
     let parts = ["guest_and_switch", "kvm", "vmm", "poll", "idle", "steal", "other"];
     let sum: f64 = parts.iter().map(|part| cycles(part)).sum::<Result<f64>>()?;
-    let whole = cycles("round_trip")?;
-    ensure!((sum - whole).abs() <= 1e-6 * whole.abs().max(1.0), "{sum} is not {whole}: {split}");
-    ensure!(split["operations"] == SAMPLES, "{split}");
+    let total = cycles("round_trip")?;
+    ensure!((sum - total).abs() <= 1e-6 * total.abs().max(1.0), "{sum} is not {total}: {split}");
+    ensure!(split["of"] == of && split["operations"] == operations, "{split}");
     for part in &parts[1..] {
         ensure!(cycles(part)? >= 0.0, "{split}");
     }
     ensure!(cycles("kvm")? > 0.0, "an exit without KVM: {split}");
+    ensure!(of == "samples" || total == cycles("whole")?, "{split}");
     Ok(())
+}
+
+/// Exits of a list whose class is one of these.
+pub fn exits_of(list: &Value, classes: &[&str]) -> u64 {
+    let list = list.as_array().into_iter().flatten();
+    let is_it = |one: &&Value| one["class"].as_str().is_some_and(|class| classes.contains(&class));
+    list.filter(is_it).filter_map(|one| one["count"].as_u64()).sum()
+}
+
+/// A register is written: SVM's exit code does not tell by itself.
+pub const WRITES: &[&str] = &["msr", "msr-write"];
+
+/// What one vCPU does to itself, in a lab without APICv and AVIC: each interrupt is a write that sends or times it, and one
+/// that ends it.
+fn attribute_interrupts(context: &Context, source: Source) -> Result<()> {
+    const SAMPLES: u64 = 307;
+    let document = attributed(context, source, 1, SAMPLES, "ipi:self,eoi,hlt,timer:fire,jitter")?;
+    // Where the timer has no deadline mode there is none to fire.
+    for one in ran(&document, &["ipi:self", "eoi", "hlt", "jitter"])? {
+        let budget = &one["budget"];
+        eprintln!("  {}: {} {}", one["op"], budget["counted"]["exits"], budget["split"]);
+        let exits = &budget["counted"]["exits"];
+        let (of, halts) = match one["op"].as_str() {
+            Some("null") => continue,
+            Some("jitter") => {
+                shared_out(one)?;
+                continue;
+            }
+            Some("ipi:self") => ("samples", 0),
+            Some("hlt") => ("round", SAMPLES),
+            _ => ("round", 0),
+        };
+        let (written, halted) = (exits_of(exits, WRITES), exits_of(exits, &["hlt"]));
+        ensure!((written, halted) == (2 * SAMPLES, halts), "{}: {budget}", one["op"]);
+        adds_up_to(of, SAMPLES, &budget["split"]).with_context(|| format!("{}", one["op"]))?;
+    }
+    Ok(())
+}
+
+/// The gaps that the guest saw are shared out, or it saw none and says so.
+fn shared_out(jitter: &Value) -> Result<()> {
+    let budget = &jitter["budget"];
+    let gaps = jitter["budget"]["counted"]["operations"].as_u64().context("no count")?;
+    let timed = budget["split"]["operations"].as_u64().unwrap_or(0);
+    eprintln!("  jitter: {gaps} and {timed} gaps, {}", budget["not_split"]);
+    if timed == 0 {
+        ensure!(budget["not_split"].as_str().is_some_and(|why| why.contains("no gap")), "{jitter}");
+        return Ok(());
+    }
+    adds_up_to("samples", timed, &budget["split"])
 }
 
 /// What two vCPUs do to each other, and the evidence that it happened.

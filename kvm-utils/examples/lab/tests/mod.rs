@@ -27,12 +27,17 @@ mod drilldown_irq;
 mod drilldown_msr;
 mod drilldown_rip;
 mod drilldown_time;
+mod exit_events;
+mod exits_recorded;
+mod export;
 mod guest;
 mod host_bench;
+mod host_bench_targets;
 mod kvm_bench;
 mod placement;
 mod recording;
 mod robustness;
+mod top;
 mod tracer_attach;
 mod tracer_counts;
 mod tracer_filters;
@@ -64,6 +69,9 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (drilldown_halt::RAW, drilldown_halt::CLASSIC),
         (drilldown_irq::RAW, drilldown_irq::CLASSIC),
         (recording::RAW, recording::CLASSIC),
+        (exit_events::RAW, exit_events::CLASSIC),
+        (export::RAW, export::CLASSIC),
+        (exits_recorded::RAW, exits_recorded::CLASSIC),
         (host_bench::RAW, host_bench::CLASSIC),
         (kvm_bench::RAW, kvm_bench::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
@@ -72,6 +80,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         groups.push(placement::TWO_CPUS);
         groups.extend([kvm_bench::TWO_CPUS, host_bench::TWO_CPUS]);
         tracer.push((tracer_migration::RAW, tracer_migration::CLASSIC));
+        tracer.push((host_bench_targets::RAW, host_bench_targets::CLASSIC));
     }
     if drilldown_irq::has_devices() {
         tracer.push((drilldown_irq::DEVICES_RAW, drilldown_irq::DEVICES_CLASSIC));
@@ -84,11 +93,13 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         groups.push(classic);
     }
     groups.push(drilldown_time::AUTO);
+    groups.push(export::TESTS);
     if raw {
         groups.push(drilldown_msr::PATHS);
     }
     groups.push(tracer_linux::NAMES);
     groups.push(recording::TESTS);
+    groups.push(top::TESTS);
     groups.push(host_bench::TESTS);
     groups.into_iter().flatten()
 }

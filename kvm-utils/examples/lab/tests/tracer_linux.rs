@@ -1,11 +1,14 @@
 //! Guests under a real QEMU, with Linux and with nothing but its firmware.
 
+use std::fs::{DirEntry, read_dir, read_to_string};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kvm_utils::selftest::{Config, Phase, Plan};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::check;
 use crate::program::{self, Guest};
@@ -45,18 +48,58 @@ pub fn boot_with(
     options: &[&str],
     words: &str,
 ) -> Result<(u32, String)> {
+    let guest = start(context, initramfs, name, options, words)?;
+    let pid = guest.id();
+    let console = console(guest)?;
+    Ok((pid, console))
+}
+
+/// Starts it, with its serial port on standard output.
+pub fn start(
+    context: &Context,
+    initramfs: Option<&PathBuf>,
+    name: &str,
+    options: &[&str],
+    words: &str,
+) -> Result<Child> {
     let (Some(kernel), Some(initramfs)) = (&context.l2_kernel, initramfs) else {
         bail!("--l2-kernel, --l2-initramfs and --l2-bench are needed");
     };
     let mut command = qemu(name, &["-smp", "2", "-m", "256"]);
     command.args(options).args(["-append", &format!("console=ttyS0 quiet {words}")]);
     let guest = command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs).spawn();
-    let guest = guest.context("cannot start qemu-system-x86_64")?;
-    let pid = guest.id();
+    guest.context("cannot start qemu-system-x86_64")
+}
+
+/// Gives each of its two vCPUs a CPU of its own. A KVM whose counter is not steady, as in an emulated machine, sets a vCPU's
+/// anew when it moves.
+pub fn pin_vcpus(guest: &mut Child) -> Result<()> {
+    let tasks = format!("/proc/{}/task", guest.id());
+    for vcpu in 0..2 {
+        let name = format!("CPU {vcpu}/KVM");
+        let thread = loop {
+            let is_it = |task: &DirEntry| {
+                read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+            };
+            if let Some(task) = read_dir(&tasks)?.flatten().find(is_it) {
+                break task.file_name().to_string_lossy().parse()?;
+            }
+            ensure!(guest.try_wait()?.is_none(), "QEMU ended before it had a thread {name}");
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let mut cpus = CpuSet::new();
+        cpus.set(vcpu);
+        sched_setaffinity(Pid::from_raw(thread), &cpus).context("cannot pin a vCPU")?;
+    }
+    Ok(())
+}
+
+/// Waits until it has powered off. Gives what it printed.
+pub fn console(guest: Child) -> Result<String> {
     let output = guest.wait_with_output()?;
     let console = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success() && console.contains("L2-DONE"), "{}: {console}", output.status);
-    Ok((pid, console.into_owned()))
+    Ok(console.into_owned())
 }
 
 /// Linux boots on two vCPUs and powers off: our count per reason is the kernel's, and every vCPU is there.
@@ -168,7 +211,7 @@ fn waits_for_a_name(context: &Context, source: Source) -> Result<()> {
         std::thread::yield_now();
     }
     // Long enough for its name to be looked up: the tracer does that several times a second.
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(1));
     end(&mut guest)?;
     let summary = tracer.stop()?;
     summary.ensure_equals(&counter.read()?.since(&before))?;

@@ -7,7 +7,7 @@ use aya::{
 use kvm_utils_common::{config::mode, rows::MOST_ROW_BITS};
 
 use super::{Settings, TracerError, error::map_error};
-use crate::bpf::{layout::PreemptCount, mapped::Mapped, object::OBJECT};
+use crate::bpf::{events, layout::PreemptCount, mapped::Mapped, object::OBJECT};
 
 /// Elements of the maps that drill-downs need; 1 where they do not.
 pub(super) struct Sizes {
@@ -50,6 +50,7 @@ pub(super) fn load(settings: &Settings) -> Result<Ebpf, TracerError> {
         (mode::FILTER_TGIDS, !settings.tgids.is_empty()),
         (mode::FILTER_VCPU_IDS, !settings.vcpu_ids.is_empty()),
         (mode::CHECK_TGID, !settings.destroy_hook),
+        (mode::EVENTS, settings.events_ring.is_some()),
     ] {
         mode |= if on { bit } else { 0 };
     }
@@ -70,7 +71,8 @@ pub(super) fn load(settings: &Settings) -> Result<Ebpf, TracerError> {
         .map_max_entries("CROWDS", sizes.crowds)
         .map_max_entries("NUMBERS", sizes.numbers)
         .map_max_entries("THREADS", sizes.threads)
-        .map_max_entries("TASKS", sizes.tasks);
+        .map_max_entries("TASKS", sizes.tasks)
+        .map_max_entries(events::MAP, events::ring_bytes(settings.events_ring.unwrap_or(0)));
     loader.override_global("MODE", &mode, true).override_global("ROW_BITS", &settings.row_bits, true);
     for (name, value) in &settings.layout {
         loader.override_global(name, value, true);

@@ -1,14 +1,17 @@
 //! The exit budget in the report: a table of its own for people, members of each result in JSON.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use comfy_table::{CellAlignment, Table, presets};
-use kvm_bench::report::{Report, table::grouped};
+use kvm_bench::{
+    measure::supervisor::Measured,
+    report::{Report, table::grouped},
+};
 use serde_json::{Value, json};
 
 use super::Attributed;
 use crate::{
-    bench::{Budget, Counted, Reason, Split, typical},
+    bench::{Budget, Counted, Each, Reason, Scope, Split, typical},
     model::{KvmStat, Verdict},
 };
 
@@ -16,35 +19,52 @@ use crate::{
 const HEAD: [&str; 9] =
     ["OPERATION", "EXITS EACH", "GUEST+SWITCH", "KVM", "VMM", "POLL", "OFF CPU", "ROUND TRIP", "UNTRACED"];
 
+const TITLE: &str = "\nwho takes it: cycles per operation, means of all samples of a typical round; GUEST+SWITCH is the round trip minus the rest\n";
+
+/// Below the table when a row has a star.
+const STAR: &str = "* all of the time between the marks: what arms, sends or ends it between two samples leaves the guest too, and a vCPU that \
+gets interrupts takes no samples\n";
+
 /// For people.
 pub(super) fn table(report: &Report, attributed: &Attributed) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(HEAD);
+    let mut has_star = false;
     for one in &report.results {
         let title = one.spec.title();
         let Some(budget) = attributed.budgets.get(&title) else { continue };
-        let mut row = vec![title, budget.counted.as_ref().map_or_else(|| "-".to_owned(), each)];
-        row.extend(
-            budget.split.as_ref().map_or_else(|| vec!["-".to_owned(); 6], |split| columns(split).into()),
-        );
-        row.push(typical(one).map_or_else(|| "-".to_owned(), grouped));
-        table.add_row(row);
+        let exits = budget.counted.as_ref().map_or_else(|| "-".to_owned(), each);
+        let splits = budget.split();
+        table.add_row(row(&title, exits, splits.map(|splits| splits.measuring), one));
+        let targets = splits.map(|splits| &splits.targets).filter(|targets| !targets.is_empty());
+        if let Some(targets) = targets {
+            let who = match targets.len() {
+                1 => "  its target".to_owned(),
+                len => format!("  each of {len} targets"),
+            };
+            table.add_row(row(&who, each_target(budget), mean(targets), one));
+        }
+        has_star |= splits.is_some_and(|splits| splits.each().any(|split| split.of == Scope::Round));
     }
     for index in 2..HEAD.len() {
         if let Some(column) = table.column_mut(index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let mut text = "\nwho takes it: cycles per operation, means of all samples of a typical round; GUEST+SWITCH is the round trip minus the rest\n".to_owned();
+    let mut text = TITLE.to_owned();
     for line in table.lines() {
         let _ = writeln!(text, "{}", line.strip_prefix(' ').unwrap_or(&line).trim_end());
     }
-    for (title, counted) in
-        attributed.budgets.iter().filter_map(|(title, one)| Some((title, one.counted.as_ref()?)))
-    {
-        if counted.unexplained() > 0 {
+    if has_star {
+        text.push_str(STAR);
+    }
+    for (title, budget) in &attributed.budgets {
+        if let Some(counted) = budget.counted.as_ref().filter(|counted| counted.unexplained() > 0) {
             let _ = writeln!(text, "besides {title}: {}", list(&counted.exits));
+        }
+        if let Some(Err(why)) = budget.splits {
+            let _ = writeln!(text, "not split {title}: {why}");
         }
     }
     let (agree, all) = agreement(attributed);
@@ -59,14 +79,59 @@ pub(super) fn table(report: &Report, attributed: &Attributed) -> String {
     text
 }
 
+/// One vCPU's; `title` says which.
+fn row(title: &str, exits: String, split: Option<Split>, one: &Measured) -> Vec<String> {
+    let of = split.map_or(Scope::Samples, |split| split.of);
+    let star = if of == Scope::Round { " *" } else { "" };
+    let mut row = vec![format!("{title}{star}"), exits];
+    row.extend(split.as_ref().map_or_else(|| vec!["-".to_owned(); 6], |split| columns(split).into()));
+    row.push(typical(one, of).map_or_else(|| "-".to_owned(), grouped));
+    row
+}
+
+/// Of several vCPUs: each column's mean, so that they add up to the whole's.
+fn mean(splits: &Each<Split>) -> Option<Split> {
+    let first = *splits.values().next()?;
+    let mean = |of: fn(&Split) -> f64| splits.values().map(of).sum::<f64>() / splits.len() as f64;
+    Some(Split {
+        round_trip: mean(|split| split.round_trip),
+        guest: mean(|split| split.guest),
+        kvm: mean(|split| split.kvm),
+        vmm: mean(|split| split.vmm),
+        poll: mean(|split| split.poll),
+        idle: mean(|split| split.idle),
+        steal: mean(|split| split.steal),
+        other: mean(|split| split.other),
+        ..first
+    })
+}
+
 /// Exits per operation: `1 cpuid`, `2 msr + 0.01 hlt`.
 fn each(counted: &Counted) -> String {
-    let operations = counted.operations.max(1);
+    rates(counted.exits.iter(), counted.operations)
+}
+
+/// The same of the vCPUs that get the operation's interrupts, of one of them.
+fn each_target(budget: &Budget) -> String {
+    let Some(counted) = &budget.counted else { return "-".to_owned() };
+    let mut sums: Vec<Reason> = Vec::new();
+    for reason in counted.targets.values().flatten() {
+        match sums.iter_mut().find(|sum| sum.name == reason.name) {
+            Some(sum) => sum.count += reason.count,
+            None => sums.push(reason.clone()),
+        }
+    }
+    sums.sort_by_key(|sum| std::cmp::Reverse(sum.count));
+    rates(sums.iter(), counted.operations * counted.targets.len().max(1) as u64)
+}
+
+fn rates<'a>(reasons: impl Iterator<Item = &'a Reason>, operations: u64) -> String {
+    let operations = operations.max(1);
     let one = |reason: &Reason| match (reason.count % operations, reason.count / operations) {
         (0, each) => format!("{each} {}", reason.name),
         _ => format!("{:.3} {}", reason.count as f64 / operations as f64, reason.name),
     };
-    let all: Vec<_> = counted.exits.iter().map(one).collect();
+    let all: Vec<_> = reasons.map(one).collect();
     if all.is_empty() { "none".to_owned() } else { all.join(" + ") }
 }
 
@@ -106,7 +171,7 @@ fn proof(attributed: &Attributed) -> String {
 pub(super) fn add(document: &mut Value, report: &Report, attributed: &Attributed) {
     for (index, one) in report.results.iter().enumerate() {
         if let Some(budget) = attributed.budgets.get(&one.spec.title()) {
-            document["results"][index]["budget"] = member(budget, typical(one));
+            document["results"][index]["budget"] = member(budget, one);
         }
     }
     let (agree, all) = agreement(attributed);
@@ -127,7 +192,7 @@ fn kvm_stat(stat: &KvmStat) -> Value {
     }
 }
 
-fn member(budget: &Budget, untraced: Option<f64>) -> Value {
+fn member(budget: &Budget, one: &Measured) -> Value {
     let reasons = |list: &[Reason]| {
         let one = |one: &Reason| json!({"reason": one.name, "class": one.class.id(), "count": one.count});
         list.iter().map(one).collect::<Value>()
@@ -142,20 +207,46 @@ fn member(budget: &Budget, untraced: Option<f64>) -> Value {
             "unexplained": counted.unexplained(),
         })
     });
-    let split = budget.split.as_ref().map(|split| {
+    let splits = budget.split();
+    let split = |split: &Split| split_member(split, typical(one, split.of));
+    let exits = budget.counted.as_ref().map(|counted| &counted.targets);
+    let vcpus = exits.into_iter().flat_map(|exits| exits.keys());
+    let vcpus: BTreeSet<u32> =
+        vcpus.chain(splits.into_iter().flat_map(|splits| splits.targets.keys())).copied().collect();
+    let target = |vcpu: &u32| {
         json!({
-            "operations": split.operations,
-            "guest_and_switch": split.guest,
-            "kvm": split.kvm,
-            "vmm": split.vmm,
-            "poll": split.poll,
-            "off_cpu": split.off_cpu(),
-            "idle": split.idle,
-            "steal": split.steal,
-            "other": split.other,
-            "round_trip": split.round_trip,
-            "untraced": untraced,
+            "vcpu": vcpu,
+            "exits": exits.map(|exits| reasons(exits.get(vcpu).map_or(&[], Vec::as_slice))),
+            "split": splits.and_then(|splits| splits.targets.get(vcpu)).map(split),
         })
-    });
-    json!({"unit": "cycles per operation", "counted": counted, "split": split})
+    };
+    json!({
+        "unit": "cycles per operation",
+        "counted": counted,
+        "split": splits.map(|splits| split(&splits.measuring)),
+        "not_split": budget.splits.as_ref().and_then(|splits| splits.as_ref().err()),
+        "targets": vcpus.iter().map(target).collect::<Value>(),
+    })
+}
+
+fn split_member(split: &Split, untraced: Option<f64>) -> Value {
+    json!({
+        "of": match split.of {
+            Scope::Samples => "samples",
+            Scope::Round => "round",
+        },
+        "operations": split.operations,
+        "guest_and_switch": split.guest,
+        "kvm": split.kvm,
+        "vmm": split.vmm,
+        "poll": split.poll,
+        "off_cpu": split.off_cpu(),
+        "idle": split.idle,
+        "steal": split.steal,
+        "other": split.other,
+        "round_trip": split.round_trip,
+        "whole": split.whole,
+        "guest_in_ledger": split.guest_in_ledger,
+        "untraced": untraced,
+    })
 }

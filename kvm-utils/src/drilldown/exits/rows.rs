@@ -8,7 +8,7 @@ use super::stats::ExitStats;
 use crate::{
     decode::{ExitReason, Isa},
     drilldown::noun::column,
-    model::{Cell, Column, Role, Row, Unit},
+    model::{Cell, Column, EventReason, Role, Row, Unit},
 };
 
 /// The columns, in the order of [`row`]'s cells.
@@ -59,6 +59,24 @@ impl Code {
         }
     }
 
+    /// Its vendor-neutral class.
+    #[must_use]
+    pub fn class(self) -> &'static str {
+        self.reason().map_or("other", |reason| reason.class().id())
+    }
+
+    /// As the reason of an event.
+    #[must_use]
+    pub fn event_reason(self) -> EventReason {
+        EventReason {
+            isa: self.isa,
+            code: self.code,
+            name: self.name(),
+            class: self.class(),
+            waiting: self.is_waiting(),
+        }
+    }
+
     /// Whether time in it is waiting, not work.
     #[must_use]
     pub fn is_waiting(self) -> bool {
@@ -99,7 +117,7 @@ pub fn row(code: Code, stats: &ExitStats, whole: Whole) -> Row {
             reason.map_or(Cell::Unknown, |r| Cell::Number(u64::from(r.basic()))),
             Cell::List(flags.into_iter().map(std::borrow::Cow::into_owned).collect()),
             Cell::Text(Isa::from_raw(code.isa).to_string()),
-            Cell::Text(reason.map_or("other", |r| r.class().id()).to_owned()),
+            Cell::Text(code.class().to_owned()),
             Cell::Number(stats.count),
             rate,
             share(stats.count, whole.count),

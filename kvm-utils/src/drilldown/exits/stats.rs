@@ -1,8 +1,9 @@
 //! Numbers of exits over some interval, and how to add them up.
 
-use kvm_utils_common::hist;
-
-use crate::model::Durations;
+use crate::model::{
+    Durations,
+    durations::{merge, middle, quantile},
+};
 
 /// Durations as (bucket, count), sorted by bucket, without zeros.
 pub type Sparse = Vec<(u16, u64)>;
@@ -19,7 +20,8 @@ pub struct ExitStats {
     /// Time spent in such exits within the interval, ns: without what lies before, with the part so far of exits that
     /// are still going on.
     pub within_ns: u64,
-    /// Shortest duration, ns; exact over the whole run, within [`hist::MAX_ERROR`] in an interval.
+    /// Shortest duration, ns; exact over the whole run, within
+    /// [`MAX_ERROR`](kvm_utils_common::hist::MAX_ERROR) in an interval.
     pub min_ns: Option<u64>,
     /// Longest duration, ns; as `min_ns`.
     pub max_ns: Option<u64>,
@@ -49,22 +51,13 @@ impl ExitStats {
     }
 
     /// The duration that the share `q` (0 to 1) of all exits does not exceed, by nearest rank; wrong by at most
-    /// [`hist::MAX_ERROR`]. `None` without durations, or if some have no histogram.
+    /// [`MAX_ERROR`](kvm_utils_common::hist::MAX_ERROR). `None` without durations, or if some have no histogram.
     #[must_use]
     pub fn quantile_ns(&self, q: f64) -> Option<u64> {
         if self.unbinned > 0 {
             return None;
         }
-        let n: u64 = self.hist.iter().map(|(_, count)| count).sum();
-        let rank = ((q * n as f64).ceil() as u64).clamp(1, n.max(1));
-        let mut below = 0;
-        for &(bucket, count) in &self.hist {
-            below += count;
-            if below >= rank {
-                return Some(self.clamp(middle(bucket)));
-            }
-        }
-        None
+        Some(self.clamp(quantile(&self.hist, q)?))
     }
 
     /// What the model keeps of how they are distributed.
@@ -89,45 +82,10 @@ impl ExitStats {
     }
 }
 
-fn middle(bucket: u16) -> u64 {
-    let (low, high) = hist::bounds(usize::from(bucket));
-    u64::midpoint(low, high - 1)
-}
-
-/// Adds the sorted `more` to the sorted `sum`.
-fn merge(sum: &mut Sparse, more: &[(u16, u64)]) {
-    if more.is_empty() {
-        return;
-    }
-    let mut merged = Sparse::with_capacity(sum.len() + more.len());
-    let (mut a, mut b) = (sum.iter().peekable(), more.iter().peekable());
-    loop {
-        match (a.peek(), b.peek()) {
-            (Some(x), Some(y)) if x.0 == y.0 => {
-                merged.push((x.0, x.1 + y.1));
-                a.next();
-                b.next();
-            }
-            (Some(x), Some(y)) if x.0 < y.0 => {
-                merged.push(**x);
-                a.next();
-            }
-            (Some(x), None) => {
-                merged.push(**x);
-                a.next();
-            }
-            (_, Some(y)) => {
-                merged.push(**y);
-                b.next();
-            }
-            (None, None) => break,
-        }
-    }
-    *sum = merged;
-}
-
 #[cfg(test)]
 mod tests {
+    use kvm_utils_common::hist;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -31,6 +31,16 @@ impl Line {
         Self { text, paint }
     }
 
+    /// What it says.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// How it looks.
+    pub const fn paint(&self) -> Paint {
+        self.paint
+    }
+
     /// The line with its newline, cut to the style's width.
     pub fn render(&self, style: &Style) -> String {
         let text = text::cut(&self.text, style.columns(), style.unicode);

@@ -1,10 +1,10 @@
 //! The table: for every VM a line that says whose numbers these are and whether to worry, the rows, and last whether
 //! to believe them and what to look at next. No line is wider than the terminal.
 
-mod fit;
+pub(super) mod fit;
 mod grid;
 mod whose;
-mod words;
+pub(super) mod words;
 
 use crate::model::{Report, Row, Vm};
 use fit::{Block, Document, Line, Paint};
@@ -120,7 +120,7 @@ fn vms(report: &Report, style: &Style, most: usize) -> Vec<Block> {
 }
 
 /// A VM's rows: those over all its vCPUs; before them, where each has only one, those of each, unless that is all.
-fn rows_of<'a>(vm: &'a Vm, report: &Report) -> impl Iterator<Item = &'a Row> + use<'a> {
+pub(in crate::view) fn rows_of<'a>(vm: &'a Vm, report: &Report) -> impl Iterator<Item = &'a Row> + use<'a> {
     let each = if report.one_row { vm.vcpus.as_slice() } else { &[] };
     let sum = if each.len() == 1 { &[] } else { vm.rows.as_slice() };
     each.iter().flat_map(|vcpu| &vcpu.rows).chain(sum)

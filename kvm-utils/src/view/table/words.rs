@@ -2,8 +2,11 @@
 
 use super::fit::{Line, Paint};
 use super::{Style, whose};
-use crate::model::{KvmStat, Proof, Report, Vcpu, Verdict, Vm};
-use crate::view::{text, units};
+use crate::model::{KvmStat, Report, Vcpu, Verdict, Vm};
+use crate::view::{
+    sentences::{self, events, own_cost, span},
+    text, units,
+};
 
 /// A VM's name takes no more columns than this.
 const LONGEST_NAME: usize = 32;
@@ -30,12 +33,7 @@ pub fn vm(vm: &Vm, report: &Report, style: &Style) -> Vec<Line> {
         who.extend(span(report));
     }
     let mut items = vec![who.join("  "), events(vm.events, report)];
-    let share = |what: &str, share: Option<f64>| Some(format!("{what} {}", units::percent(share?, " ")));
-    let shares = [share("time in exits", vm.busy_share), share("waiting", vm.waiting_share)];
-    let shares: Vec<String> = shares.into_iter().flatten().collect();
-    if !shares.is_empty() {
-        items.push(shares.join(", "));
-    }
+    items.extend(sentences::shares(vm));
     if alone {
         items.extend(own_cost(&report.proof));
     }
@@ -92,27 +90,17 @@ pub fn overview(report: &Report, style: &Style) -> Vec<Line> {
 
 /// What to say when there is nothing to show.
 pub fn nothing(report: &Report, style: &Style) -> Vec<Line> {
-    let sentence = format!(
-        "no {} in {}: no VM ran, or none that the options select",
-        noun(report).1,
-        units::interval(report.interval.as_secs_f64())
-    );
-    text::wrap(&sentence, style.columns()).into_iter().map(|line| Line::new(line, Paint::Heading)).collect()
+    text::wrap(&sentences::nothing(report), style.columns())
+        .into_iter()
+        .map(|line| Line::new(line, Paint::Heading))
+        .collect()
 }
 
 /// The proof, and every reason to doubt it; with `brief`, what takes more than a line is cut.
 pub fn proof(report: &Report, style: &Style, brief: bool) -> Vec<Line> {
     let proof = &report.proof;
     let verdict = proof.verdict();
-    let mut items = vec![compared(proof)];
-    items.push(format!("missed {}", proof.missed.map_or_else(|| "unknown".to_owned(), units::count)));
-    if proof.kvm_stat != KvmStat::NotKept {
-        items.push(format!("unpaired {}", units::count(proof.unpaired)));
-        items.push(format!("in progress {}", units::count(proof.in_progress)));
-    }
-    if proof.entries_without_exit > 0 {
-        items.push(format!("entries without exit {}", units::count(proof.entries_without_exit)));
-    }
+    let items = sentences::proof(proof);
     let width = style.columns().saturating_sub(LABEL);
     let packed = text::pack(&items, width, 0, style.unicode);
     let packed = if brief { vec![text::cut(&items.join("   "), width, style.unicode)] } else { packed };
@@ -134,8 +122,7 @@ pub fn proof(report: &Report, style: &Style, brief: bool) -> Vec<Line> {
             lines.extend(sentence("DOUBT", doubt, Paint::Doubt));
         }
     }
-    if let KvmStat::Unknown(why) = &proof.kvm_stat {
-        let why = format!("KVM's own statistic is unknown: {why}");
+    if let Some(why) = sentences::unsure(proof) {
         lines.extend(sentence("unsure", &why, Paint::Unchecked));
     }
     lines
@@ -151,57 +138,10 @@ pub fn advice(report: &Report, style: &Style) -> Vec<Line> {
     for hint in &report.hints {
         lines.extend(sentence("try", hint));
     }
-    if report.proof.histograms_full > 0 {
-        let note = format!(
-            "{} of a vCPU without percentiles, no histogram was left",
-            units::counted(report.proof.histograms_full, "reason", "reasons")
-        );
+    for note in sentences::notes(report) {
         lines.extend(sentence("note", &note));
     }
-    for note in &report.notes {
-        lines.extend(sentence("note", note));
-    }
     lines
-}
-
-/// Our count beside KVM's.
-fn compared(proof: &Proof) -> String {
-    let counted = format!("counted {}", units::count(proof.counted));
-    match proof.kvm_stat {
-        KvmStat::NotKept => counted,
-        KvmStat::Unknown(_) => format!("{counted}, kvm unknown"),
-        KvmStat::Between { least, most } if least == most => {
-            let sign = if proof.counted == least { "=" } else { "!=" };
-            format!("{counted} {sign} kvm {}", units::count(least))
-        }
-        KvmStat::Between { least, most } => {
-            let sign = if (least..=most).contains(&proof.counted) { "within" } else { "not within" };
-            format!("{counted} {sign} kvm {} to {}", units::count(least), units::count(most))
-        }
-    }
-}
-
-/// Instruction set and length of the interval.
-fn span(report: &Report) -> [String; 2] {
-    let length = units::interval(report.interval.as_secs_f64());
-    [report.host.isa.clone(), if report.summary { format!("whole run {length}") } else { length }]
-}
-
-/// `22,480 exits, 2,248/s`.
-fn events(n: u64, report: &Report) -> String {
-    let (one, many) = noun(report);
-    let per_second = units::rate(n as f64 / report.interval.as_secs_f64());
-    format!("{}, {per_second}/s", units::counted(n, one, many))
-}
-
-/// What is counted, one and many.
-fn noun(report: &Report) -> (&'static str, &'static str) {
-    report.counting
-}
-
-/// What the programs themselves took, once it is known.
-fn own_cost(proof: &Proof) -> Option<String> {
-    Some(format!("our cost {} of a CPU", units::percent(proof.own_cost?, " ")))
 }
 
 fn packed(items: &[String], paint: Paint, style: &Style) -> Vec<Line> {
