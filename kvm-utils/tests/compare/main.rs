@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod alarms;
+mod boots;
 mod changes;
 mod invariants;
 #[path = "../../src/compare/simulated.rs"]
