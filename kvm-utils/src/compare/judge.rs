@@ -274,10 +274,12 @@ impl Candidate {
                 self.is_judged = base.len() >= RUNS && new.len() >= RUNS;
             }
             Method::Blocks if base.len() >= LEAST_BLOCKS && new.len() >= LEAST_BLOCKS => {
-                self.answer = serial::compare(&self.logs[0], &self.logs[1]);
+                let [base, new] = self.series();
+                self.answer = serial::compare(&base, &new);
                 if let Some(Answer::Difference(difference)) = &self.answer {
                     self.finding.worth = Some(difference.worth);
-                    self.finding.interval = Some(difference.interval(0.95).map(f64::exp));
+                    let has_ratio = !self.finding.events.contains(&0);
+                    self.finding.interval = has_ratio.then(|| difference.interval(0.95).map(f64::exp));
                     self.is_judged = true;
                 }
             }
@@ -286,6 +288,16 @@ impl Candidate {
         self.is_judged &= self.measure != Measure::Rate || self.events() >= LEAST_EVENTS;
         self.is_judged &= !self.is_of_a_mix();
         self.size = Some(size);
+    }
+
+    /// What is compared of each block: its figure as a logarithm; where one side has no event at all, how much the other one varies
+    /// says nothing of that, and what is compared is whether there was any.
+    fn series(&self) -> [Vec<Vec<f64>>; 2] {
+        if self.measure != Measure::Rate || !self.finding.events.contains(&0) {
+            return self.logs.clone();
+        }
+        let is_any = |file: &Vec<f64>| file.iter().map(|figure| f64::from(u8::from(*figure > 0.0))).collect();
+        [0, 1].map(|side: usize| self.figures[side].iter().map(is_any).collect())
     }
 
     /// How long events of several kinds take changes with their mix, though none of them takes longer.
