@@ -31,12 +31,12 @@ use crate::{
 /// the files differ. That anything is called a change though nothing changed happens in less than 1 of 100 tables.
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "Examples:
-  kvm-utils compare old.kvmrec new.kvmrec               rates per second, durations
-  kvm-utils compare a.kvmrec b.kvmrec --fail-above 10%  exit code 1 if more by 10 %
+  kvm-utils compare old.kvmrec new.kvmrec               rates, durations
+  kvm-utils compare a.kvmrec b.kvmrec --fail-above 10%  fails if 10 % worse
   kvm-utils compare a.kvmrec b.kvmrec -o markdown       for a pull request
   kvm-utils compare a.kvmrec b.kvmrec --per 50000       per request, of 50,000
-  kvm-utils compare --per boot --base a1 a2 a3 a4 a5 --new b1 b2 b3 b4 b5
-  kvm-utils compare a.kvmrec b.kvmrec --limits exits.toml
+  kvm-utils compare --per boot --base a* --new b*       a boot a file, 5 or more
+  kvm-utils compare a.kvmrec b.kvmrec --limits a.toml   fails beyond limits
   kvm-utils compare a.json b.json                       reports of kvm-bench
 
 Exit codes: 0 nothing is too much, 1 a regression, 2 usage, 3 not comparable

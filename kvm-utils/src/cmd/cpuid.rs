@@ -30,8 +30,8 @@ A Linux guest while it boots:
   L2 and L3 cache        0x80000006  -    found         204       20  12.6%
   L1 cache and TLB       0x80000005  -    found         170       17  10.5%
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
-cannot do it.")]
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
+--baseline, 2 usage, 3 this host cannot do it.")]
 pub struct Args {
     #[command(flatten)]
     common: Common,

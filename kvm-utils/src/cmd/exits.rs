@@ -28,8 +28,8 @@ use crate::{
   kvm-utils exits -o json -i 5s >>exits.jsonl  a JSON document every five seconds
   kvm-utils exits -d 1m --summary --strict     a minute as a whole, or exit code 1
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
-cannot do it.")]
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
+--baseline, 2 usage, 3 this host cannot do it.")]
 pub struct Args {
     #[command(flatten)]
     common: Common,

@@ -37,8 +37,8 @@ A Linux guest from its start on, the first rows of kvm-utils fault --summary:
   all               read    RAM           330       13  22.1%  -
       330 pages
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
-cannot do it.")]
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
+--baseline, 2 usage, 3 this host cannot do it.")]
 pub struct Args {
     #[command(flatten)]
     common: Common,

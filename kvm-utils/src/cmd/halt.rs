@@ -39,8 +39,8 @@ Two vCPUs whose halts are longer than KVM is ready to poll:
   1                       468  1.2ms  9.2ms     0%     0ns   293us     0ns
   all                     947  1.2ms  9.2ms   0.5%     0ns   534us     0ns
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
-cannot do it."
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
+--baseline, 2 usage, 3 this host cannot do it."
 )]
 pub struct Args {
     #[command(flatten)]

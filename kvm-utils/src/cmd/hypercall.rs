@@ -30,8 +30,8 @@ A Linux guest with Hyper-V's interface, from its start on, of --summary:
       20 repetitions
   HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE  hyper-v    0x2            12      0.5
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
-cannot do it.")]
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
+--baseline, 2 usage, 3 this host cannot do it.")]
 pub struct Args {
     #[command(flatten)]
     common: Common,

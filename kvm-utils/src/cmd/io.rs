@@ -31,8 +31,8 @@ Examples:
   kvm-utils io --sort total_ns --top 5    the five that take most time
   kvm-utils io --pages --by vcpu          registers by page, for each vCPU
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
-cannot do it.")]
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
+--baseline, 2 usage, 3 this host cannot do it.")]
 pub struct Args {
     #[command(flatten)]
     common: Common,

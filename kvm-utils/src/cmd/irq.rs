@@ -34,8 +34,8 @@ Some of the rows of a guest with two vCPUs and a disk:
   accepted          0xfb    to 1        306       30   2.5%          0
   msi               0x23    to 0         68      6.7   0.6%         68
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
-cannot do it.")]
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
+--baseline, 2 usage, 3 this host cannot do it.")]
 pub struct Args {
     #[command(flatten)]
     common: Common,

@@ -34,8 +34,8 @@ A Linux guest while it boots:
   x2APIC_ICR          0x830  write         853       61  32.1%          0
   x2APIC_ESR          0x828  read           10      0.7   0.4%          0
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
-cannot do it.")]
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
+--baseline, 2 usage, 3 this host cannot do it.")]
 pub struct Args {
     #[command(flatten)]
     options: Options,
@@ -66,8 +66,8 @@ A guest of two vCPUs, with --ipi:
   0                 1   fixed vector 0xfb        425       42  39.9%
   1                 0   fixed vector 0xfd         57      5.7   5.4%
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
-cannot do it.")]
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
+--baseline, 2 usage, 3 this host cannot do it.")]
 pub struct WriteArgs {
     #[command(flatten)]
     options: Options,

@@ -51,8 +51,8 @@ A Linux guest from its start on, some rows of kvm-utils rip --summary --symbols:
   0xffffffff81a4e8ca  hlt            1,527       43   7.5%  native_safe_halt+0xa
   0x40f2e8            cpuid          1,331       38   6.5%  -
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 this host
-cannot do it.")]
+Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
+--baseline, 2 usage, 3 this host cannot do it.")]
 pub struct Args {
     #[command(flatten)]
     common: Common,

@@ -14,7 +14,6 @@ use super::{
     table::What,
     words,
 };
-use crate::view::units;
 
 /// What kvm-bench found.
 #[must_use]
@@ -29,10 +28,9 @@ pub fn comparison(view: &View, question: &Question) -> Comparison {
     let above = question.fail_above.unwrap_or(0.0);
     let breach = |(index, judged): (usize, &&Judged)| {
         let finding = findings.get(index).filter(|_| judged.is_regression(above))?;
-        let limit = question.fail_above.map_or_else(
-            || "worse".to_owned(),
-            |limit| format!("--fail-above {}", units::percent(limit, "")),
-        );
+        let limit = question
+            .fail_above
+            .map_or_else(|| "worse".to_owned(), |limit| format!("--fail-above {}", words::percent(limit)));
         let text = match (&finding.because, judged.outcome) {
             (Some(because), Outcome::Broken) => format!("{}: {because}", judged.title),
             _ => words::sentence(finding, Per::Second),

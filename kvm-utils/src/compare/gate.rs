@@ -41,7 +41,7 @@ pub fn breaches(findings: &[Finding], question: &Question) -> (Vec<Breach>, Vec<
         if let Some(most) = above.filter(|most| worse_by(finding, *most)) {
             let (limit, text) = match question.fail_above {
                 Some(_) => {
-                    let limit = format!("--fail-above {}", units::percent(most, ""));
+                    let limit = format!("--fail-above {}", words::percent(most));
                     (limit.clone(), format!("{sentence} (more than {limit})"))
                 }
                 None => ("worse".to_owned(), sentence.clone()),
@@ -58,7 +58,7 @@ pub fn breaches(findings: &[Finding], question: &Question) -> (Vec<Breach>, Vec<
             .and_then(|rule| Some((rule, rule.max_increase?)))
             .filter(|(_, most)| worse_by(finding, *most))
         {
-            exceeds(rule, "max_increase", units::percent(most, ""));
+            exceeds(rule, "max_increase", words::percent(most));
         }
         let Some(new) = finding.new else { continue };
         match finding.measure {

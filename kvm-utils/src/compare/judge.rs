@@ -86,8 +86,8 @@ fn measures(table: &Table, subject: &Subject, question: &Question) -> Vec<Measur
     if !subject.waiting && has(&|tally| tally.timed > 0) {
         let durations = [
             (Measure::Busy, is_sum),
-            (Measure::Mean, !is_sum || question.limits.rules.iter().any(|rule| rule.max_mean_ns.is_some())),
-            (Measure::P99, !is_sum || question.limits.rules.iter().any(|rule| rule.max_p99_ns.is_some())),
+            (Measure::Mean, !is_sum || is_limited(Measure::Mean, question)),
+            (Measure::P99, !is_sum || is_limited(Measure::P99, question)),
         ];
         measures.extend(durations.into_iter().filter(|(_, is_told)| *is_told).map(|(measure, _)| measure));
         if !has(&|tally| !tally.buckets.is_empty()) {
@@ -101,6 +101,15 @@ fn measures(table: &Table, subject: &Subject, question: &Question) -> Vec<Measur
     }
     measures.retain(|measure| question.measures.contains(&measure.kind()));
     measures
+}
+
+/// Whether any limit is about how long events take by this figure.
+fn is_limited(measure: Measure, question: &Question) -> bool {
+    question.limits.rules.iter().any(|rule| match measure {
+        Measure::Mean => rule.max_mean_ns.is_some(),
+        Measure::P99 => rule.max_p99_ns.is_some(),
+        Measure::Rate | Measure::Busy | Measure::Time(..) => false,
+    })
 }
 
 /// How long a file is, as rates are told.
@@ -167,7 +176,9 @@ fn candidate(
         Method::Blocks => measure.of(&wholes[side], exposures[side]),
     };
     let (base, new) = (shown(0), shown(1));
-    if base.is_none() && new.is_none() {
+    // What there is on one side only has nothing to be held against, but for a limit.
+    if base.is_none() && new.is_none() || (base.is_none() || new.is_none()) && !is_limited(measure, question)
+    {
         return None;
     }
     let finding = Finding {
@@ -263,10 +274,12 @@ impl Candidate {
                 self.is_judged = base.len() >= RUNS && new.len() >= RUNS;
             }
             Method::Blocks if base.len() >= LEAST_BLOCKS && new.len() >= LEAST_BLOCKS => {
-                self.answer = serial::compare(&self.logs[0], &self.logs[1]);
+                let [base, new] = self.series();
+                self.answer = serial::compare(&base, &new);
                 if let Some(Answer::Difference(difference)) = &self.answer {
                     self.finding.worth = Some(difference.worth);
-                    self.finding.interval = Some(difference.interval(0.95).map(f64::exp));
+                    let has_ratio = !self.finding.events.contains(&0);
+                    self.finding.interval = has_ratio.then(|| difference.interval(0.95).map(f64::exp));
                     self.is_judged = true;
                 }
             }
@@ -275,6 +288,16 @@ impl Candidate {
         self.is_judged &= self.measure != Measure::Rate || self.events() >= LEAST_EVENTS;
         self.is_judged &= !self.is_of_a_mix();
         self.size = Some(size);
+    }
+
+    /// What is compared of each block: its figure as a logarithm; where one side has no event at all, how much the other one varies
+    /// says nothing of that, and what is compared is whether there was any.
+    fn series(&self) -> [Vec<Vec<f64>>; 2] {
+        if self.measure != Measure::Rate || !self.finding.events.contains(&0) {
+            return self.logs.clone();
+        }
+        let is_any = |file: &Vec<f64>| file.iter().map(|figure| f64::from(u8::from(*figure > 0.0))).collect();
+        [0, 1].map(|side: usize| self.figures[side].iter().map(is_any).collect())
     }
 
     /// How long events of several kinds take changes with their mix, though none of them takes longer.

@@ -86,6 +86,13 @@ pub fn change(finding: &Finding) -> String {
     if percent.abs() < 0.05 { "0.0%".to_owned() } else { format!("{percent:+.1}%") }
 }
 
+/// A share as it was asked for: `10%`, `2.5%`.
+#[must_use]
+pub fn percent(share: f64) -> String {
+    // Hundredths of a percent are as far as anybody goes.
+    format!("{}%", (share * 1e4).round() / 1e2)
+}
+
 /// `99.2%`, `>99.9%`.
 #[must_use]
 pub fn confidence(finding: &Finding) -> String {
@@ -109,8 +116,8 @@ pub fn sentence(finding: &Finding, rate: Per) -> String {
         (number_with_unit(finding, finding.base, rate), number_with_unit(finding, finding.new, rate));
     let change = change(finding);
     let sure = match finding.confidence() {
-        Some(_) => format!(", {} sure", confidence(finding)),
-        None => String::new(),
+        Some(_) if finding.verdict.is_change() => format!(", {} sure", confidence(finding)),
+        _ => String::new(),
     };
     match (finding.measure, finding.verdict) {
         (Some(Measure::Rate), Verdict::New) => {

@@ -15,13 +15,14 @@ pub const TESTS: &[Test] = &[
     ("help::version", version),
 ];
 
-const COMMANDS: [(&str, &str); 8] = [
+const COMMANDS: [(&str, &str); 9] = [
     ("help", "--help"),
     ("exits", "exits --help"),
     ("top", "top --help"),
     ("irq", "irq --help"),
     ("caps", "caps --help"),
     ("bench", "bench --help"),
+    ("compare", "compare --help"),
     ("export", "export --help"),
     ("selftest", "selftest --help"),
 ];

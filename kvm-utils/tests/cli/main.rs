@@ -8,6 +8,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod bench;
+mod compare;
 mod derived;
 mod export;
 mod harness;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         pipes::TESTS,
         derived::TESTS,
         bench::TESTS,
+        compare::TESTS,
         export::TESTS,
         page::TESTS,
     ];

@@ -8,6 +8,7 @@ use kvm_utils::compare::{
     table::What,
     words,
 };
+use kvm_utils::model::Cell;
 
 use crate::{
     simulated::{Noise, Random},
@@ -81,6 +82,30 @@ fn new_and_gone() {
     let comparison = judge(&usual, &without, &Question::default());
     assert_eq!(row(&comparison, "cpuid", "rate").verdict, Verdict::Gone);
     assert_eq!(comparison.outcome(), Outcome::Passed);
+}
+
+#[test]
+fn what_is_new_is_found_however_much_it_varies() {
+    let usual = World { intervals: 30, ..World::usual() };
+    let mut without = usual.clone();
+    without.exits.remove(&CPUID);
+    let wild = World { noise: Noise::Correlated(0.95), load: 0.5, ..usual };
+    let mut random = Random::new(4);
+    for _ in 0..20 {
+        let (base, new) = (without.record(&mut random, "a"), wild.record(&mut random, "b"));
+        let comparison = compare(&[base], &[new], &Question::default());
+        assert_eq!(row(&comparison, "cpuid", "rate").verdict, Verdict::New);
+    }
+    // But not what came in a single moment.
+    let mut once = without.record(&mut random, "c");
+    let moment = &wild.record(&mut random, "d").histories[0].intervals[7];
+    once.histories[0].intervals[7] = moment.clone();
+    once.histories[0]
+        .whole
+        .totals
+        .push(moment.totals.iter().find(|row| row.cells[0] == Cell::Text("cpuid".into())).unwrap().clone());
+    let comparison = compare(&[without.record(&mut random, "a")], &[once], &Question::default());
+    assert_eq!(row(&comparison, "cpuid", "rate").verdict, Verdict::Inconclusive);
 }
 
 #[test]
@@ -215,7 +240,7 @@ fn limits_decide_where_there_are_some() {
     assert_eq!(asked("[exits]\nmax_rate = 1500\n").0, ["exits max_rate 1,500"]);
     // The only reason of its class is its class.
     assert_eq!(asked("[exits.class.io]\nmax_rate = 400\n").0, ["exits.class.io max_rate 400"]);
-    assert_eq!(asked("[exits.reason.io]\nmax_increase = \"50%\"\n").0, ["exits.row.io max_increase 50.0%"]);
+    assert_eq!(asked("[exits.reason.io]\nmax_increase = \"50%\"\n").0, ["exits.row.io max_increase 50%"]);
     assert_eq!(asked("[exits.reason.io]\nmax_increase = \"200%\"\n").0, Vec::<String>::new());
     assert_eq!(
         asked("[exits.reason.msr]\nmax_mean = \"10us\"\nmax_p99 = \"1ms\"\n").0,

@@ -7,8 +7,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod alarms;
+mod boots;
 mod changes;
 mod invariants;
 #[path = "../../src/compare/simulated.rs"]
 mod simulated;
+mod views;
 mod world;

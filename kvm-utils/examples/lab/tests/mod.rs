@@ -18,6 +18,7 @@ macro_rules! tracer_tests {
     };
 }
 
+mod compare;
 mod drilldown_cpuid;
 mod drilldown_fault;
 mod drilldown_halt;
@@ -74,6 +75,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         (exits_recorded::RAW, exits_recorded::CLASSIC),
         (host_bench::RAW, host_bench::CLASSIC),
         (kvm_bench::RAW, kvm_bench::CLASSIC),
+        (compare::RAW, compare::CLASSIC),
         (tracer_host::RELOAD_RAW, tracer_host::RELOAD_CLASSIC),
     ];
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
@@ -97,6 +99,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
     if raw {
         groups.push(drilldown_msr::PATHS);
     }
+    groups.push(compare::TESTS);
     groups.push(tracer_linux::NAMES);
     groups.push(recording::TESTS);
     groups.push(top::TESTS);

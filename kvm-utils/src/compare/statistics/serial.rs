@@ -7,13 +7,13 @@
 //! From neighbours: n figures with the correlation rho between neighbours say about a mean as much as n (1 - rho) /
 //! (1 + rho) independent ones; with this number in place of n the t test keeps its level as long as the number is not small
 //! (F. W. Zwiers and H. von Storch, Journal of Climate 8 (1995)). Three things make it hold for small numbers too: rho estimated
-//! from few figures is too low, so its bias is taken out (F. H. C. Marriott and J. A. Pope, Biometrika 41 (1954)) and one standard
-//! error added; the variance within correlated figures is too low as well, and is divided by n - n / (independent
+//! from few figures is too low, so its bias is taken out (F. H. C. Marriott and J. A. Pope, Biometrika 41 (1954)) and 1.25 standard
+//! errors added; the variance within correlated figures is too low as well, and is divided by n - n / (independent
 //! figures); with fewer than [`LEAST_WORTH`] independent figures a side nothing is said.
 //!
 //! From slow waves: where a slow change hides beneath fast noise, neighbours do not show it, but the weight of the lowest
 //! cosines in the series does: the mean of their squares estimates the variance of the mean times n, with as many degrees of
-//! freedom as there are of them (U. K. Mueller, Journal of Econometrics 141 (2007); E. Lazarus, D. J. Lewis, J. H. Stock and M. W.
+//! freedom as there are of them (U. K. Müller, Journal of Econometrics 141 (2007); E. Lazarus, D. J. Lewis, J. H. Stock and M. W.
 //! Watson, Journal of Business & Economic Statistics 36 (2018)).
 //!
 //! The degrees of freedom are Welch's, so that the sides need not vary alike. What changes more slowly than the series are long
@@ -22,10 +22,10 @@
 use super::student;
 
 /// Fewer independent figures than this are too few.
-pub const LEAST_WORTH: f64 = 4.0;
+pub const LEAST_WORTH: f64 = 3.0;
 
 /// Standard errors by which the correlation between neighbours is taken to be higher than it looks.
-const CAUTION: f64 = 1.0;
+const CAUTION: f64 = 1.25;
 
 /// How many of the slowest waves are looked at.
 const WAVES: usize = 3;
