@@ -80,10 +80,12 @@ impl Action {
         matches!(self, Self::Null | Self::Fire { .. } | Self::Jitter { .. })
     }
 
-    /// Whether this vCPU leaves the guest within samples only. Others arm a timer before, or send to themselves what they end
-    /// within the sample.
+    /// Whether samples are all of the round but for notes of them, so that this vCPU leaves the guest within samples only. Others
+    /// arm a timer before, send to themselves what they end within the sample, or wait outside of it, where the host's own
+    /// interrupts come as well.
     pub fn is_enclosed(self) -> bool {
-        !matches!(self, Self::Fire { .. } | Self::Eoi | Self::Halt)
+        let waits = matches!(self, Self::Send { answer: false, .. } | Self::Halted { .. });
+        !waits && !matches!(self, Self::Fire { .. } | Self::Eoi | Self::Halt)
     }
 
     /// Interrupts up to now of those who get them: handled, and of these while halted.

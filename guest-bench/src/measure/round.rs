@@ -62,7 +62,7 @@ pub struct Span {
     pub cycles: u64,
     /// How many other vCPUs get each interrupt: the second, the third, ...
     pub targets: u32,
-    /// Whether the measuring vCPU leaves the guest within samples only, for what it does by itself.
+    /// Whether samples are all of it but for notes of them, so that the measuring vCPU leaves the guest within samples only.
     pub enclosed: bool,
     /// Whether interrupts are what it is about, so that the host's own cannot be told from them.
     pub interrupts: bool,

@@ -31,7 +31,8 @@ pub struct Plan {
     pub time: Duration,
     /// Of the shuffled order.
     pub seed: u64,
-    /// Measure once more what is suspect: something else that ran meanwhile may be the cause.
+    /// Measure once more what is suspect or failed by its own words: something else that ran meanwhile may be the cause. A
+    /// worker that crashed or hung is not started again.
     pub again: bool,
 }
 
@@ -153,11 +154,12 @@ pub fn run(
             run.round(plan, stop);
         }
     }
+    let gave_up: Vec<bool> = runs.iter().map(|run| run.gave_up).collect();
     let mut results: Vec<_> = runs.into_iter().map(Run::finish).collect();
     if plan.again {
-        // What crashed or hung is told as it was.
-        let is_odd = |one: &&mut Measured| matches!(one.status, Status::Suspect(_));
-        for one in results.iter_mut().filter(is_odd).take(MOST_AGAIN) {
+        let both = results.iter_mut().zip(gave_up);
+        let odd = both.filter(|(one, gave_up)| *gave_up || matches!(one.status, Status::Suspect(_)));
+        for (one, _) in odd.take(MOST_AGAIN) {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -190,13 +192,15 @@ struct Run {
     measured: Measured,
     /// Until it has failed or was refused.
     worker: Option<Worker>,
+    /// It failed by its own words, in good order.
+    gave_up: bool,
 }
 
 impl Run {
     fn start(spec: &Spec, cpu: usize, hz: u64, stop: &AtomicBool) -> Result<Self> {
         let measured =
             Measured { spec: spec.clone(), status: Status::Ok, ready: Ready::default(), rounds: Vec::new() };
-        let mut run = Self { measured, worker: Some(Worker::spawn()?) };
+        let mut run = Self { measured, worker: Some(Worker::spawn()?), gave_up: false };
         // A bad number is refused when the worker opens the operation.
         let cpu = spec.source().ok().flatten().unwrap_or(cpu);
         let task = Task { spec: spec.clone(), cpu, hz };
@@ -236,7 +240,10 @@ impl Run {
                     None
                 }
                 Answer::Refused(refusal) => Some(Status::Skipped(refusal.reason, refusal.hint)),
-                Answer::Failed(why) => Some(Status::Failed(why)),
+                Answer::Failed(why) => {
+                    self.gave_up = true;
+                    Some(Status::Failed(why))
+                }
             },
             Heard::Stopped if measured.rounds.is_empty() => Some(Status::Skipped(
                 "it was interrupted before its first round".into(),

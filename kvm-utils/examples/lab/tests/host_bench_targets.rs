@@ -27,7 +27,8 @@ fn targets(context: &Context, source: Source) -> Result<()> {
 fn interrupts(one: &Value) -> Result<()> {
     let budget = &one["budget"];
     eprintln!("  {} {} {}", one["op"], budget["counted"]["exits"], budget["targets"]);
-    adds_up_to("samples", SAMPLES, &budget["split"])?;
+    let waits = one["op"] == "ipi:send" || one["op"] == "ipi:halted";
+    adds_up_to(if waits { "round" } else { "samples" }, SAMPLES, &budget["split"])?;
     let written = exits_of(&budget["counted"]["exits"], WRITES);
     let targets = budget["targets"].as_array().context("no targets")?;
     if one["op"] == "ipi:self" {

@@ -22,8 +22,8 @@ const HEAD: [&str; 9] =
 const TITLE: &str = "\nwho takes it: cycles per operation, means of all samples of a typical round; GUEST+SWITCH is the round trip minus the rest\n";
 
 /// Below the table when a row has a star.
-const STAR: &str = "* all of the time between the marks: what arms, sends or ends it between two samples leaves the guest too, and a vCPU that \
-gets interrupts takes no samples\n";
+const STAR: &str = "* all of the time between the marks, also what arms, waits or ends between two samples; a vCPU that gets interrupts takes no \
+samples\n";
 
 /// For people.
 pub(super) fn table(report: &Report, attributed: &Attributed) -> String {
