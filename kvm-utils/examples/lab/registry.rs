@@ -71,6 +71,9 @@ pub struct RunAllOptions {
     /// Only tests whose name contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Without names, leave out what one lab is enough for
+    #[arg(long, conflicts_with = "only")]
+    brief: bool,
     #[command(flatten)]
     context: Context,
 }
@@ -104,7 +107,11 @@ pub fn run_all(options: &RunAllOptions) -> Outcome {
         let named = options.names.is_empty() || options.names.iter().any(|name| name == test.name);
         named && options.only.as_ref().is_none_or(|text| test.name.contains(text))
     };
-    let selected: Vec<_> = tests::all().filter(wanted).collect();
+    let selected: Vec<_> = if options.brief && options.names.is_empty() {
+        tests::for_every_lab().collect()
+    } else {
+        tests::all().filter(wanted).collect()
+    };
     if let Some(name) = options.names.iter().find(|name| !selected.iter().any(|test| test.name == **name)) {
         bail!("there is no test {name:?} to run; `lab list` names them");
     }

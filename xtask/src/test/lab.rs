@@ -19,6 +19,9 @@ const DONE: &str = "lab-done";
 /// How long a lab may run, and how long between two tests: the longest is killed after 5 minutes.
 const LIMITS: Limits = Limits { whole: Duration::from_secs(40 * 60), silence: Duration::from_secs(7 * 60) };
 
+/// The lab in which every test is run; in others those that depend on the kernel.
+const EVERYTHING: (Vendor, Suite) = (Vendor::Amd, Suite::Bookworm);
+
 /// More failures than this in one lab are no accident.
 const ACCIDENTS: usize = 12;
 
@@ -34,17 +37,19 @@ pub(super) struct Tests {
     l2_bench: PathBuf,
     /// Only tests with this in their name.
     only: Option<String>,
+    /// All tests in all labs.
+    everything: bool,
 }
 
 impl Tests {
     /// Builds and downloads it.
-    pub(super) fn prepare(project: &Project, only: Option<String>) -> Result<Self> {
+    pub(super) fn prepare(project: &Project, only: Option<String>, everything: bool) -> Result<Self> {
         packages::ensure([&packages::TMUX])?;
         let release = release::build(project)?;
         let lab = Lab::open()?;
         let l2 = l2::prepare(&lab.cache)?;
         let l2_bench = l2.with_program(&lab.cache, "kvm-bench", &release.kvm_bench)?;
-        Ok(Self { lab, release, l2, l2_bench, only })
+        Ok(Self { lab, release, l2, l2_bench, only, everything })
     }
 
     /// Boots a lab and counts the tests, each named after the vendor and the kernel's series. A guest that dies is
@@ -64,6 +69,8 @@ impl Tests {
         }
         if let Some(text) = &self.only {
             command.extend(["--only".into(), text.into()]);
+        } else if !self.everything && (vendor, suite) != EVERYTHING {
+            command.push("--brief".into());
         }
         command.extend(tests.iter().map(OsString::from));
         let mut carry: Vec<_> = files.iter().map(|(_, path)| (*path).clone()).collect();

@@ -23,9 +23,9 @@ use tally::Tally;
 
 /// Which labs the tests run in, the slowest first.
 const LABS: [(Vendor, Suite); 5] = [
+    (Vendor::Amd, Suite::Bookworm),
     (Vendor::Intel, Suite::Bookworm),
     (Vendor::Amd, Suite::Bullseye),
-    (Vendor::Amd, Suite::Bookworm),
     (Vendor::Amd, Suite::Trixie),
     (Vendor::Amd, Suite::Forky),
 ];
@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// In the labs, only tests whose name contains this
     #[arg(long, value_name = "TEXT")]
     lab_test: Option<String>,
+    /// All tests in all labs, also those for which one lab is enough
+    #[arg(long)]
+    everything: bool,
 }
 
 /// One step.
@@ -145,7 +148,7 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
     }
     if !labs.is_empty() {
         let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok());
-        run.labs(labs, jobs.map_or(1, NonZeroUsize::get), options.lab_test);
+        run.labs(labs, jobs.map_or(1, NonZeroUsize::get), options.lab_test, options.everything);
     }
     ui::step(format_args!("all steps took {}", ui::elapsed(start.elapsed())));
     let tally = run.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -214,8 +217,8 @@ impl Run {
 
     /// Runs the labs, `jobs` at a time; then, one lab at a time, what failed. An emulated machine may stand still for
     /// seconds or for ever, more so beside another: what passes in a fresh one passed, and is named as repeated.
-    fn labs(&self, labs: VecDeque<(Vendor, Suite)>, jobs: usize, only: Option<String>) {
-        let tests = lab::Tests::prepare(&self.project, only);
+    fn labs(&self, labs: VecDeque<(Vendor, Suite)>, jobs: usize, only: Option<String>, everything: bool) {
+        let tests = lab::Tests::prepare(&self.project, only, everything);
         let jobs = jobs.min(labs.len());
         let queue = Mutex::new(labs);
         let again = Mutex::new(Vec::new());

@@ -36,6 +36,7 @@ mod host_bench;
 mod host_bench_targets;
 mod kvm_bench;
 mod placement;
+mod reach;
 mod recording;
 mod robustness;
 mod top;
@@ -105,4 +106,10 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
     groups.push(top::TESTS);
     groups.push(host_bench::TESTS);
     groups.into_iter().flatten()
+}
+
+/// Those of [`all`] that are to be run in every lab.
+pub fn for_every_lab() -> impl Iterator<Item = &'static Test> {
+    let raw = has_module_btf();
+    all().filter(move |test| reach::is_for_every_lab(test, raw))
 }
