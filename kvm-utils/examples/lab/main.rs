@@ -10,6 +10,7 @@ mod program;
 mod reference;
 mod registry;
 mod report;
+mod shell;
 mod tests;
 mod tracer;
 mod vm;

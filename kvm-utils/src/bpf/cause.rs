@@ -9,6 +9,11 @@ use aya::programs::ProgramError;
 
 use crate::error::debugging;
 
+/// What to do about perf events that are refused: kernels of Debian and Ubuntu want more than CAP_PERFMON of those who use
+/// them, unless this setting says otherwise (`security,perf: Allow further restriction of perf_event_open`).
+pub(super) const PERF_REFUSED: &str =
+    "run as root, or with CAP_SYS_ADMIN, or: sysctl kernel.perf_event_paranoid=2";
+
 /// The chain of causes from `error` down to what the kernel answered, each said once. The verifier's log is left out
 /// unless [`debugging`].
 #[must_use]

@@ -1,17 +1,17 @@
 //! Comparing in earnest: the documented CI job on the boot of a Linux guest, and a live run against a recording.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Output;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use kvm_utils::decode::Class;
 use kvm_utils::selftest::{Config, Operation, Phase, Plan, Session};
 use serde_json::Value;
 
 use crate::check;
 use crate::registry::{Context, Test, Verdict};
+use crate::shell::Shell;
 use crate::tracer::{self, Source};
 
 tracer_tests! {
@@ -50,77 +50,18 @@ fn steps() -> Vec<String> {
     steps
 }
 
-/// A directory like a runner's, gone when the test is.
-struct Runner(PathBuf);
-
-impl Runner {
-    fn new(context: &Context) -> Result<Self> {
-        let runner = Self(std::env::temp_dir().join(format!("lab-runner-{}", std::process::id())));
-        fs::create_dir_all(runner.0.join("bin"))?;
-        let tool = context.kvm_utils.as_ref().context("--kvm-utils is not given")?;
-        symlink(fs::canonicalize(tool)?, runner.0.join("bin/kvm-utils"))?;
-        // All is root's here.
-        runner.script("bin/sudo", "exec \"$@\"")?;
-        fs::write(runner.0.join("exits.toml"), LIMITS)?;
-        Ok(runner)
-    }
-
-    fn script(&self, name: &str, text: &str) -> Result<()> {
-        let path = self.0.join(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-        Ok(())
-    }
-
-    /// From now on the guest's kernel gets these words.
-    fn guest(&self, context: &Context, words: &str) -> Result<()> {
-        let (Some(kernel), Some(initramfs)) = (&context.l2_kernel, &context.l2_initramfs) else {
-            bail!("--l2-kernel and --l2-initramfs are needed");
-        };
-        self.script(
-            "boot-guest.sh",
-            &format!(
-                "exec qemu-system-x86_64 -accel kvm -cpu host -smp 2 -m 256 -nodefaults -no-user-config -display none -no-reboot \
-                 -name web-1 -serial file:console -kernel {} -initrd {} -append 'console=ttyS0 quiet work=boot {words}'",
-                kernel.display(),
-                initramfs.display()
-            ),
-        )
-    }
-
-    /// Does what the runner does with a step.
-    fn step(&self, step: &str) -> Result<Output> {
-        let path = format!("{}:{}", self.0.join("bin").display(), std::env::var("PATH").unwrap_or_default());
-        let mut command = Command::new("sh");
-        command.args(["-e", "-c", step]).current_dir(&self.0).env("PATH", path);
-        command.env("GITHUB_STEP_SUMMARY", self.0.join("summary.md"));
-        crate::program::dies_with_us(&mut command);
-        command.output().context("cannot start sh")
-    }
-
-    /// Does the whole job; its exit code, and what is shown beside the pull request.
-    fn job(&self) -> Result<(Option<i32>, String)> {
-        let _ = fs::remove_file(self.0.join("summary.md"));
-        for step in steps() {
-            let output = self.step(&step)?;
-            eprintln!("  {}", String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "));
-            if !output.status.success() {
-                return Ok((output.status.code(), self.read("summary.md")));
-            }
+/// Does the whole job; its exit code, and what is shown beside the pull request.
+fn job(shell: &Shell) -> Result<(Option<i32>, String)> {
+    let _ = fs::remove_file(shell.path("summary.md"));
+    let shown = || fs::read_to_string(shell.path("summary.md")).unwrap_or_default();
+    for step in steps() {
+        let output = shell.run(&step)?;
+        eprintln!("  {}", String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "));
+        if !output.status.success() {
+            return Ok((output.status.code(), shown()));
         }
-        Ok((Some(0), self.read("summary.md")))
     }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.0.join(name)).unwrap_or_default()
-    }
-}
-
-impl Drop for Runner {
-    fn drop(&mut self) {
-        // The lab ends soon.
-        let _ = fs::remove_dir_all(&self.0);
-    }
+    Ok((Some(0), shown()))
 }
 
 /// The job passes for the guest as it is, and fails for one that reads the PM timer all the time, with a sentence that names
@@ -130,16 +71,17 @@ fn exit_budget(context: &Context) -> Result<Verdict> {
         return Ok(Verdict::Skipped("--kvm-utils is not given".to_owned()));
     }
     ensure!(steps().len() == 2, "{:?}", steps());
-    let runner = Runner::new(context)?;
-    runner.guest(context, "")?;
-    let recorded = runner.step(&steps()[0])?;
+    let runner = Shell::new(context)?;
+    fs::write(runner.path("exits.toml"), LIMITS)?;
+    runner.boots("")?;
+    let recorded = runner.run(&steps()[0])?;
     ensure!(recorded.status.success(), "{}", String::from_utf8_lossy(&recorded.stderr));
-    fs::rename(runner.0.join("new.kvmrec"), runner.0.join("base.kvmrec"))?;
+    fs::rename(runner.path("new.kvmrec"), runner.path("base.kvmrec"))?;
 
-    let (code, shown) = runner.job()?;
+    let (code, shown) = job(&runner)?;
     ensure!(code == Some(0) && shown.starts_with("✅ **No regression in "), "{code:?}: {shown}");
-    runner.guest(context, "clocksource=acpi_pm")?;
-    let (code, shown) = runner.job()?;
+    runner.boots("clocksource=acpi_pm")?;
+    let (code, shown) = job(&runner)?;
     let sentence = shown.lines().next().unwrap_or_default();
     eprintln!("  {sentence}");
     ensure!(code == Some(1) && sentence.starts_with("❌ **Regression: "), "{code:?}: {shown}");
@@ -171,8 +113,8 @@ fn beside(context: &Context, spins: bool, arguments: &[&str], path: &Path) -> Re
 
 /// A live run that is like the recording passes, one that has exits of another kind fails and names it.
 fn live_with_a_baseline(context: &Context, source: Source) -> Result<()> {
-    let runner = Runner::new(context)?;
-    let (busy, quiet) = (runner.0.join("busy.kvmrec"), runner.0.join("quiet.kvmrec"));
+    let runner = Shell::new(context)?;
+    let (busy, quiet) = (runner.path("busy.kvmrec"), runner.path("quiet.kvmrec"));
     let record = ["record", "--source", source.option(), "-o"];
     for (spins, path) in [(true, &busy), (false, &quiet)] {
         let output = beside(context, spins, &record, path)?;

@@ -37,6 +37,7 @@ mod host_bench_targets;
 mod kvm_bench;
 mod placement;
 mod reach;
+mod recipes;
 mod recording;
 mod robustness;
 mod top;
@@ -101,6 +102,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         groups.push(drilldown_msr::PATHS);
     }
     groups.push(compare::TESTS);
+    groups.push(recipes::TESTS);
     groups.push(tracer_linux::NAMES);
     groups.push(recording::TESTS);
     groups.push(top::TESTS);

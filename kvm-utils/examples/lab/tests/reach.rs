@@ -3,7 +3,8 @@
 use crate::registry::Test;
 
 /// Subjects that look the same on every kernel: files, screens, servers. Beginnings of names.
-const ONE_LAB: [&str; 6] = ["compare-", "events-recorded", "export-", "host-bench-qemu", "record-", "top-"];
+const ONE_LAB: [&str; 7] =
+    ["compare-", "events-recorded", "export-", "host-bench-qemu", "recipes", "record-", "top-"];
 
 /// What decides whether a kernel's events are read and counted right, in every lab with raw and with classic
 /// tracepoints. Everything else is run with classic ones only where there is no choice. Parts of names.

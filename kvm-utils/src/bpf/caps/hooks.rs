@@ -7,7 +7,7 @@ use super::{
     item::{Group, Item, Support},
 };
 use crate::{
-    bpf::{object::VCPU_DESTROY_SYMBOL, tracer::Source},
+    bpf::{cause::PERF_REFUSED, object::VCPU_DESTROY_SYMBOL, tracer::Source},
     host::SysRoot,
 };
 
@@ -25,9 +25,6 @@ pub(super) fn sources(answers: &Answers, layout: &Layout) -> Vec<Source> {
     }
     sources
 }
-
-/// Debian's kernels have a level 3 of this setting, which asks for more than CAP_PERFMON.
-const PERF_REFUSED: &str = "run as root, or with CAP_SYS_ADMIN, or: sysctl kernel.perf_event_paranoid=2";
 
 pub(super) fn items(root: &SysRoot, answers: &Answers, layout: &Layout) -> Vec<Item> {
     let mut items: Vec<Item> = ["hook_kvm_exit", "hook_kvm_entry"]

@@ -1,11 +1,15 @@
 //! Why tracing could not start or go on.
 
+use std::error::Error;
 use std::io;
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 use kvm_utils_common::vcpu::VcpuRecord;
 
-use crate::bpf::{cause::cause, object::VCPU_DESTROY_SYMBOL};
+use crate::bpf::{
+    cause::{PERF_REFUSED, cause},
+    object::VCPU_DESTROY_SYMBOL,
+};
 
 /// Why tracing could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +30,7 @@ pub enum TracerError {
     },
     /// A program could not be attached.
     #[error(
-        "cannot attach to {target}: {}; is KVM's vendor module (kvm_intel or kvm_amd) loaded? \
-         `kvm-utils caps` tells what is there", cause(.source.as_ref())
+        "cannot attach to {target}: {}; {}", cause(.source.as_ref()), attach_remedy(.source.as_ref())
     )]
     Attach {
         /// Tracepoint or function.
@@ -39,8 +42,8 @@ pub enum TracerError {
     /// Raw tracepoints need a kprobe beside them.
     #[error(
         "the kernel cannot tell when it destroys a vCPU, without which a new one at the same address would be taken for \
-         it: no kprobe on {VCPU_DESTROY_SYMBOL} ({}); use --source tracepoint",
-        cause(.0.as_ref())
+         it: no kprobe on {VCPU_DESTROY_SYMBOL} ({}); {}",
+        cause(.0.as_ref()), if is_refused(.0.as_ref()) { PERF_REFUSED } else { "use --source tracepoint" }
     )]
     NoDestroyHook(#[source] Box<ProgramError>),
     /// A map of the object is not as this tool knows it.
@@ -66,6 +69,27 @@ pub enum TracerError {
     },
 }
 
+fn attach_remedy(error: &ProgramError) -> &'static str {
+    if is_refused(error) {
+        PERF_REFUSED
+    } else {
+        "is KVM's vendor module (kvm_intel or kvm_amd) loaded? `kvm-utils caps` tells what is there"
+    }
+}
+
+/// Whether the kernel's answer was that this is not allowed.
+fn is_refused(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let answer = error.downcast_ref::<io::Error>();
+        if answer.is_some_and(|answer| answer.kind() == io::ErrorKind::PermissionDenied) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 fn load_remedy(error: &EbpfError) -> String {
     let answer = match error {
         EbpfError::MapError(MapError::CreateError { io_error, .. }) => io_error.raw_os_error(),
@@ -89,6 +113,27 @@ pub(super) fn map_error(map: &'static str, source: MapError) -> TracerError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aya::sys::SyscallError;
+
+    #[test]
+    fn perf_events_that_are_refused_name_the_setting() {
+        let error = |errno| {
+            let io_error = io::Error::from_raw_os_error(errno);
+            let source = SyscallError { call: "perf_event_open", io_error };
+            ProgramError::SyscallError(source)
+        };
+        let attach =
+            |errno| TracerError::Attach { target: "kvm_entry", source: Box::new(error(errno)) }.to_string();
+        assert_eq!(
+            attach(libc::EACCES),
+            "cannot attach to kvm_entry: `perf_event_open` failed: Permission denied (os error 13); run as root, or with \
+             CAP_SYS_ADMIN, or: sysctl kernel.perf_event_paranoid=2"
+        );
+        assert!(attach(libc::ENOENT).contains("is KVM's vendor module"));
+        let destroy = |errno| TracerError::NoDestroyHook(Box::new(error(errno))).to_string();
+        assert!(destroy(libc::EPERM).ends_with("perf_event_paranoid=2"));
+        assert!(destroy(libc::ENOENT).ends_with("use --source tracepoint"));
+    }
 
     #[test]
     fn maps_that_are_refused_for_memory_name_the_option() {
