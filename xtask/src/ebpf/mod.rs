@@ -27,6 +27,8 @@ pub(crate) use toolchain::MissingSources;
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
 /// The package of the programs, also the name of the file that cargo makes.
 pub(crate) const PACKAGE: &str = "kvm-utils-ebpf";
+/// The profile of the workspace's Cargo.toml, and the directory of what is built with it.
+const PROFILE: &str = "ebpf";
 
 /// Options of `cargo xtask ebpf`.
 #[derive(Args)]
@@ -118,9 +120,9 @@ fn build(project: &Project, target: &Path) -> Result<(Vec<u8>, Stamp)> {
     let sources = digest::sources(&project.root).context("cannot read the sources of the eBPF object")?;
     ui::step(format_args!("building {PACKAGE} for {TARGET} with {}", toolchain.rustc));
     let mut cargo = cargo(project, &toolchain, "build", target);
-    cargo.arg("--release");
+    cargo.args(["--profile", PROFILE]);
     process::show(&mut cargo)?;
-    let file = target.join(TARGET).join("release").join(PACKAGE);
+    let file = target.join(TARGET).join(PROFILE).join(PACKAGE);
     let linked = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let bytes = object::strip(&linked).with_context(|| format!("in {}", file.display()))?;
     object::refuse_paths(&bytes, &[&project.root, &toolchain.cargo_home, &toolchain.sysroot])?;
