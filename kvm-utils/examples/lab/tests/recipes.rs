@@ -95,7 +95,7 @@ fn recipes(context: &Context) -> Result<Verdict> {
     shell.script(
         "boot-guest.sh",
         &format!(
-            "if [ -e after.kvmrec ]; then {}; else {}; fi",
+            "if [ -e after-1.kvmrec ]; then {}; else {}; fi",
             shell.guest("web-1", after),
             shell.guest("web-1", before)
         ),
