@@ -21,12 +21,12 @@ use crate::{
 #[command(after_help = "Examples:
   kvm-utils exits                              all VMs, live
   kvm-utils exits --vm web-1 -d 10s            ten seconds of one VM
-  kvm-utils exits -p 4711 --by vcpu            each vCPU of the VM in process 4711
-  kvm-utils exits --vm 'db-*' --wait           VMs by pattern, from their first exit on
-  kvm-utils exits --vm web.service             the VMs that a unit, pod or container runs
+  kvm-utils exits -p 4711 --by vcpu            each vCPU of a process's VMs
+  kvm-utils exits --vm 'db-*' --wait           VMs by pattern, once they start
+  kvm-utils exits --vm web.service             a unit's, pod's, container's VMs
   kvm-utils exits --sort p99_ns --top 5        the five slowest reasons
-  kvm-utils exits -o json -i 5s >>exits.jsonl  a JSON document every five seconds
-  kvm-utils exits -d 1m --summary --strict     a minute as a whole, or exit code 1
+  kvm-utils exits -o json -i 5s >>exits.jsonl  JSON, every five seconds
+  kvm-utils exits -d 1m --summary --strict     a minute, exit code 1 if in doubt
 
 Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
 --baseline, 2 usage, 3 this host cannot do it.")]

@@ -51,7 +51,7 @@ pub struct Args {
   kvm-utils wrmsr --vm web-1 -d 10s    ten seconds of one VM
   kvm-utils wrmsr -p 4711 --by vcpu    each vCPU of the VM in process 4711
   kvm-utils wrmsr --ipi --vm web-1     which vCPU interrupts which
-  kvm-utils wrmsr --source kprobe      which took the fast path, and which the VMM made
+  kvm-utils wrmsr --source kprobe      which took the fast path
 
 A guest that arms its timer again and again:
   MSR                  INDEX  ACCESS      COUNT       /s  SHARE        #GP

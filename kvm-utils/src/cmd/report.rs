@@ -47,7 +47,7 @@ use crate::{
   kvm-utils report day.kvmrec --intervals -i 10m -o json
   kvm-utils report day.kvmrec --html                 a page to look at: day.html
   kvm-utils report day.kvmrec --list                 what is in it
-  kvm-utils report web.kvmrec --perfetto web.pftrace exits one by one, for ui.perfetto.dev
+  kvm-utils report web.kvmrec --perfetto web.pftrace for ui.perfetto.dev
 
 Exit codes: 0 ok, 1 --strict and the counts are in doubt, 2 usage, 3 the file
 cannot be read.")]

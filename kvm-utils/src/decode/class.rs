@@ -31,7 +31,7 @@ macro_rules! classes {
 
 classes! {
     /// Port I/O.
-    Io = "io", "port I/O by the guest; virtio devices in place of emulated serial, IDE, VGA or PS/2 ones avoid it";
+    Io = "io", "port I/O by the guest; virtio in place of emulated devices, kvm-clock in place of the ACPI PM timer avoid it";
     /// An access to emulated memory-mapped registers. On SVM most of it hides in [`Class::Ept`], as `npf`.
     Mmio = "mmio", "access to emulated device registers; ioeventfd or vhost for virtio, fewer doorbells, x2APIC help";
     /// RDMSR.

@@ -137,5 +137,7 @@ fn hints_of(by_code: &[(Code, u64)]) -> Vec<String> {
 
 fn hint(code: Code, share: f64) -> Option<String> {
     let reason = code.reason()?;
-    Some(format!("{:.0} % of these exits are {reason}: {}", share * 100.0, reason.class().help()))
+    let class = reason.class();
+    let more = class.drilldown().map_or(String::new(), |noun| format!("; `kvm-utils {noun}` tells more"));
+    Some(format!("{:.0} % of these exits are {reason}: {}{more}", share * 100.0, class.help()))
 }

@@ -5,7 +5,8 @@ $B mkdir -p /dev/pts /dev/shm /run /tmp /root
 $B mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 $B mount -t tmpfs tmpfs /dev/shm
 $B mount -t tmpfs tmpfs /run
-$B mount -t tmpfs tmpfs /tmp
+# What was carried may lie below it.
+[ -n "$($B ls -A /tmp)" ] || $B mount -t tmpfs tmpfs /tmp
 $B mount -t tracefs tracefs /sys/kernel/tracing
 $B mount -t debugfs debugfs /sys/kernel/debug
 $B mount -t bpf bpf /sys/fs/bpf
