@@ -71,9 +71,9 @@ pub struct RunAllOptions {
     /// Only tests whose name contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Without names, leave out what one lab is enough for
-    #[arg(long, conflicts_with = "only")]
-    brief: bool,
+    /// Without names: how many of them
+    #[arg(long, value_enum, default_value_t = tests::Extent::All)]
+    extent: tests::Extent,
     #[command(flatten)]
     context: Context,
 }
@@ -107,11 +107,8 @@ pub fn run_all(options: &RunAllOptions) -> Outcome {
         let named = options.names.is_empty() || options.names.iter().any(|name| name == test.name);
         named && options.only.as_ref().is_none_or(|text| test.name.contains(text))
     };
-    let selected: Vec<_> = if options.brief && options.names.is_empty() {
-        tests::for_every_lab().collect()
-    } else {
-        tests::all().filter(wanted).collect()
-    };
+    let extent = if options.names.is_empty() { options.extent } else { tests::Extent::All };
+    let selected: Vec<_> = tests::within(extent).filter(wanted).collect();
     if let Some(name) = options.names.iter().find(|name| !selected.iter().any(|test| test.name == **name)) {
         bail!("there is no test {name:?} to run; `lab list` names them");
     }

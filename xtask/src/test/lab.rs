@@ -19,8 +19,8 @@ const DONE: &str = "lab-done";
 /// How long a lab may run, and how long between two tests: the longest is killed after 5 minutes.
 const LIMITS: Limits = Limits { whole: Duration::from_secs(40 * 60), silence: Duration::from_secs(7 * 60) };
 
-/// The lab in which every test is run; in others those that depend on the kernel.
-const EVERYTHING: (Vendor, Suite) = (Vendor::Amd, Suite::Bookworm);
+/// The lab for the tests that one lab is enough for.
+const ONE_LAB: (Vendor, Suite) = (Vendor::Amd, Suite::Bookworm);
 
 /// More failures than this in one lab are no accident.
 const ACCIDENTS: usize = 12;
@@ -69,8 +69,9 @@ impl Tests {
         }
         if let Some(text) = &self.only {
             command.extend(["--only".into(), text.into()]);
-        } else if !self.everything && (vendor, suite) != EVERYTHING {
-            command.push("--brief".into());
+        } else if !self.everything {
+            let extent = if (vendor, suite) == ONE_LAB { "one-lab" } else { "every-lab" };
+            command.extend(["--extent".into(), extent.into()]);
         }
         command.extend(tests.iter().map(OsString::from));
         let mut carry: Vec<_> = files.iter().map(|(_, path)| (*path).clone()).collect();

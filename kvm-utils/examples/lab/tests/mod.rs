@@ -50,6 +50,8 @@ mod tracer_linux;
 mod tracer_migration;
 mod two_vms;
 
+pub use reach::Extent;
+
 use crate::{registry::Test, tracer::has_module_btf};
 
 /// Every test that this kernel and machine allow, in the order in which they are run.
@@ -110,8 +112,8 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
     groups.into_iter().flatten()
 }
 
-/// Those of [`all`] that are to be run in every lab.
-pub fn for_every_lab() -> impl Iterator<Item = &'static Test> {
+/// Those of [`all`] that are within this extent.
+pub fn within(extent: Extent) -> impl Iterator<Item = &'static Test> {
     let raw = has_module_btf();
-    all().filter(move |test| reach::is_for_every_lab(test, raw))
+    all().filter(move |test| extent.has(test, raw))
 }
