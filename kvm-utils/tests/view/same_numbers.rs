@@ -1,14 +1,16 @@
 //! Every view of the same snapshot shows the same numbers: what a view writes is read back and held against the model,
 //! digit for digit where a program reads it, as `view::units` rounds it where a person does.
 //!
-//! A new view is a line in [`VIEWS`] and a function that reads its numbers back.
+//! A new view is a line in [`VIEWS`] and a function that reads its numbers back. That the full screen has the table's
+//! numbers is shown in `tests/tui/numbers.rs`.
 
 use std::collections::BTreeMap;
 
 use kvm_utils::drilldown::registry::REGISTRY;
 use kvm_utils::model::{Cell, Column, Fingerprint, History, Proof, Report, Row, Unit, Vcpu, Vm};
+use kvm_utils::view::prometheus::{Exposition, Format, Labels, Limits, Names};
 use kvm_utils::view::table::{By, Style};
-use kvm_utils::view::{csv, html, json, table, text, units};
+use kvm_utils::view::{csv, html, json, prometheus, table, text, units};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -27,6 +29,7 @@ const VIEWS: &[View] = &[
     View { name: "html", read: read_html, shows: in_pages },
     View { name: "json", read: read_json, shows: |_, _| true },
     View { name: "csv", read: read_csv, shows: |_, place| matches!(place, Where::Cell(Of::Vcpu(..), ..)) },
+    View { name: "prometheus", read: read_prometheus, shows: in_series },
 ];
 
 /// Whose rows.
@@ -294,6 +297,69 @@ fn read_csv(report: &Report) -> Vec<(Where, Shown)> {
             }
         }
     }
+    shown
+}
+
+/// The series of a VM's sums: which number each is of, its name and its labels. Rows whose labels are the same are one series and
+/// left out here.
+fn series(report: &Report) -> Vec<(Where, bool, String)> {
+    let names = Names::of(report.noun, report.columns, report.one_row, false);
+    let mut all = Vec::new();
+    for (i, vm) in report.vms.iter().enumerate() {
+        let of_vm = Labels::of("vm", &vm.name).and("pid", &vm.pid.to_string());
+        let labels: Vec<Labels> = vm.rows.iter().map(|row| names.row(&row.cells)).collect();
+        for (j, own) in labels.iter().enumerate() {
+            if labels.iter().filter(|other| *other == own).count() > 1 {
+                continue;
+            }
+            for counter in &names.counters {
+                let labels = of_vm.clone().join(own);
+                let labels = match counter.label {
+                    Some((name, value)) => labels.and(name, value),
+                    None => labels,
+                };
+                let place = Where::Cell(Of::Vm(i), j, report.columns[counter.column].id);
+                let name = format!("{}_total{{{}}}", names.families[counter.family].name, labels.as_str());
+                all.push((place, counter.is_time, name));
+            }
+        }
+    }
+    all
+}
+
+/// Sums that are known are series.
+fn in_series(report: &Report, place: &Where) -> bool {
+    let known = |place: &Where| match place {
+        Where::Cell(Of::Vm(vm), row, id) => {
+            let index = report.columns.iter().position(|column| column.id == *id).expect("a column");
+            matches!(report.vms[*vm].rows[*row].cells[index], Cell::Number(_))
+        }
+        _ => false,
+    };
+    *place == Where::Counted || known(place) && series(report).iter().any(|(of, ..)| of == place)
+}
+
+/// Seconds with up to nine decimals.
+fn nanoseconds(text: &str) -> Option<u64> {
+    let (whole, rest) = text.split_once('.')?;
+    format!("{whole}{rest:0<9}").parse().ok()
+}
+
+fn read_prometheus(report: &Report) -> Vec<(Where, Shown)> {
+    let keep = std::time::Duration::from_secs(60);
+    let limits = Limits { max_series: usize::MAX, per_vcpu: false, created: false, keep };
+    let mut exposition = Exposition::new(limits);
+    exposition.update(std::slice::from_ref(report), std::time::Instant::now());
+    let text = prometheus::text::render(&exposition.families("0"), Format::OpenMetrics);
+    let samples: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.rsplit_once(' ')).collect();
+    let mut shown = Vec::new();
+    for (place, is_time, name) in series(report) {
+        let Some(value) = samples.get(name.as_str()) else { continue };
+        let number = if is_time { nanoseconds(value) } else { value.parse().ok() };
+        shown.push((place, Shown::Exact(number.map(Number::Whole))));
+    }
+    let counted = samples[format!("kvm_utils_counted_total{{noun=\"{}\"}}", report.noun).as_str()];
+    shown.push((Where::Counted, Shown::Exact(Number::parse(counted))));
     shown
 }
 
