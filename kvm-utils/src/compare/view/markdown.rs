@@ -38,7 +38,7 @@ pub fn render(comparison: &Comparison) -> String {
     }
     if !folded.is_empty() {
         page.push_str(&format!(
-            "\n<details><summary>{} figures without a change</summary>\n\n",
+            "\n<details><summary>{} figures that show no change</summary>\n\n",
             folded.len()
         ));
         table(&folded, comparison, &mut page);

@@ -158,7 +158,10 @@ fn rows(comparison: &Comparison, page: &mut Page<'_>, all: bool) {
     }
     let hidden = comparison.findings.len() - shown.len();
     if hidden > 0 {
-        page.line(&format!("{hidden} more figures without a change; --all shows them"), Paint::Faint);
+        page.line(
+            &format!("{hidden} more figures, inconclusive or the same; --all shows them"),
+            Paint::Faint,
+        );
     }
 }
 
