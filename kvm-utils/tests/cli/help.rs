@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     ("help::examples_are_right", examples),
     ("help::no_arguments_show_help_and_are_a_mistake", no_arguments),
     ("help::version", version),
+    ("help::of_the_readme_is_what_is_printed", readme),
 ];
 
 const COMMANDS: [(&str, &str); 9] = [
@@ -67,5 +68,27 @@ fn no_arguments() -> Outcome {
 fn version() -> Outcome {
     let ran = tool("--version").run().exits_with(0);
     assert_eq!(ran.stdout, format!("kvm-utils {}\n", env!("CARGO_PKG_VERSION")));
+    Ok(())
+}
+
+const README: &str = include_str!("../../../README.md");
+
+/// Its lines are up to 100 columns wide.
+fn readme() -> Outcome {
+    let blocks: Vec<&str> = README.split("```").skip(1).step_by(2).collect();
+    let mut compared = 0;
+    for block in blocks {
+        let Some((command, shown)) = block.split_once("\n$ kvm-utils ").and_then(|(_, b)| b.split_once('\n'))
+        else {
+            continue;
+        };
+        if command.ends_with(" -h") {
+            let tool = tool(command);
+            let output = tool.command().env("COLUMNS", "100").output().unwrap();
+            assert_eq!(tool.ran(&output).exits_with(0).stdout, shown, "README.md shows another {command}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 0);
     Ok(())
 }
