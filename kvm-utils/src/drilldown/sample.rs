@@ -2,7 +2,7 @@
 //! takes samples from the kernel's counters, a recording keeps those of its intervals.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     time::{Duration, SystemTime},
 };
 
@@ -251,20 +251,20 @@ impl Sample {
         self.trouble.unreadable += later.trouble.unreadable;
         self.trouble.rows_full += later.trouble.rows_full;
         self.cost = later.cost;
+        let mut new: HashMap<_, _> = later.vms.iter().map(|vm| (vm.serial, vm)).collect();
         for vm in &mut self.vms {
-            vm.settled = !later.vms.iter().any(|of| of.serial == vm.serial);
+            let goes_on = new.remove(&vm.serial);
+            vm.settled = goes_on.is_none();
             vm.who.ended |= vm.settled;
             for vcpu in &mut vm.vcpus {
                 vcpu.running = None;
                 vcpu.ended |= vm.settled;
             }
-        }
-        for vm in &later.vms {
-            match self.vms.iter_mut().find(|of| of.serial == vm.serial) {
-                Some(of) => of.follow(vm),
-                None => self.vms.push(vm.clone()),
+            if let Some(later) = goes_on {
+                vm.follow(later);
             }
         }
+        self.vms.extend(later.vms.iter().filter(|vm| new.contains_key(&vm.serial)).cloned());
         for (tgid, crowd) in &later.crowds {
             match self.crowds.get_mut(tgid) {
                 Some(of) => {
