@@ -41,9 +41,11 @@ fn book() -> Vec<(&'static str, Vec<Step>)> {
     book
 }
 
-/// Whether what README shows is there: for each line, one that begins with the same word, in the same order. Numbers differ.
+/// Whether what README shows is there: for each line, one that begins with the same word, in the same order. Numbers differ, and
+/// labels, which have a pid.
 fn is_like(output: &str, shown: &[&str]) -> Result<()> {
-    let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+    let first =
+        |line: &str| line.split([' ', '{']).find(|word| !word.is_empty()).unwrap_or_default().to_owned();
     let mut lines = output.lines().map(first);
     for line in shown.iter().filter(|line| **line != "...") {
         ensure!(lines.any(|word| word == first(line)), "no {line:?} in its place in\n{output}");
