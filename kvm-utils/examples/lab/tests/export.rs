@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kvm_utils::decode::Class;
@@ -22,8 +22,12 @@ tracer_tests! {
 }
 
 /// Whatever source there is.
-pub const TESTS: &[Test] =
-    &[Test { name: "export-least-privilege", needs_idle_kvm: false, timeout_s: 120, run: least_privilege }];
+pub const TESTS: &[Test] = &[
+    Test { name: "export-least-privilege", needs_idle_kvm: false, timeout_s: 120, run: least_privilege },
+    Test { name: "export-unit-starts", needs_idle_kvm: false, timeout_s: 240, run: unit_starts },
+];
+
+const UNIT: &str = include_str!("../../../../contrib/systemd/kvm-utils-exporter.service");
 
 /// A running `kvm-utils export`.
 struct Exporter {
@@ -59,23 +63,6 @@ impl Exporter {
         bail!("the exporter ended with {status}: {}", said.join("; "))
     }
 
-    /// Samples, by name and labels.
-    fn scrape(&self) -> Result<BTreeMap<String, f64>> {
-        let mut stream = TcpStream::connect(&self.address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lab\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-        ensure!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        let samples = body.lines().filter(|line| !line.starts_with('#'));
-        let number = |line: &str| -> Result<_> {
-            let (name, value) = line.rsplit_once(' ').with_context(|| format!("no sample: {line}"))?;
-            Ok((name.to_owned(), value.parse()?))
-        };
-        samples.map(number).collect()
-    }
-
     /// Ends it as systemd does, and expects success.
     fn stop(mut self) -> Result<()> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
@@ -91,6 +78,23 @@ impl Drop for Exporter {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What is served there: samples, by name and labels.
+fn scrape(address: &str) -> Result<BTreeMap<String, f64>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lab\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    ensure!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let samples = body.lines().filter(|line| !line.starts_with('#'));
+    let number = |line: &str| -> Result<_> {
+        let (name, value) = line.rsplit_once(' ').with_context(|| format!("no sample: {line}"))?;
+        Ok((name.to_owned(), value.parse()?))
+    };
+    samples.map(number).collect()
 }
 
 /// Sum over the samples of this name that have all of these labels.
@@ -121,11 +125,11 @@ fn compare(exporter: Exporter) -> Result<()> {
     let mut session = check::start(&plan(), Config::default(), check::options())?;
     let counter = Counter::all_reasons(&Scope::System, host.isa)?;
     let leaves = EventCounter::new("kvm_cpuid", &[])?;
-    let first = exporter.scrape()?;
+    let first = scrape(&exporter.address)?;
     let (before, leaves_before) = (counter.read()?, leaves.read()?);
     let mut last = first.clone();
     while session.run_phase()?.is_some() {
-        let now = exporter.scrape()?;
+        let now = scrape(&exporter.address)?;
         for (name, value) in
             last.iter().filter(|(name, _)| name.contains("_total") || name.contains("_bucket"))
         {
@@ -139,7 +143,7 @@ fn compare(exporter: Exporter) -> Result<()> {
     }
     let exits = counter.read()?.since(&before);
     let cpuids = leaves.read()?[0] - leaves_before[0];
-    let samples = exporter.scrape()?;
+    let samples = scrape(&exporter.address)?;
     let grown = |name: &str, labels: &[String]| sum(&samples, name, labels) - sum(&first, name, labels);
     let of = |id: &str, value: &str| vec![format!("{id}=\"{value}\"")];
     let pid = of("pid", &std::process::id().to_string());
@@ -209,7 +213,6 @@ impl Drop for Paranoid {
 
 /// As the unit has it: nobody, with the capabilities that it names.
 fn least_privilege(context: &Context) -> Result<Verdict> {
-    const UNIT: &str = include_str!("../../../../contrib/systemd/kvm-utils-exporter.service");
     let Some(program) = &context.kvm_utils else {
         return Ok(Verdict::Skipped("--kvm-utils is not given".to_owned()));
     };
@@ -230,5 +233,106 @@ fn least_privilege(context: &Context) -> Result<Verdict> {
     let _paranoid = Paranoid::at_most_2()?;
     // Who owns the processes of VMs is somebody else.
     compare(Exporter::start(command, &NOUNS)?)?;
+    Ok(Verdict::Ok)
+}
+
+/// Where the unit serves.
+const ADDRESS: &str = "127.0.0.1:9973";
+
+/// A systemd of its own that starts the unit and nothing else. What it writes is in memory and its own.
+struct Systemd {
+    unshare: Child,
+    pid: String,
+}
+
+impl Systemd {
+    fn start(program: &str) -> Result<Self> {
+        // Without what a whole machine needs: no journal, no temporary files, no login.
+        let script = r#"
+            mount -t proc proc /proc && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /var/tmp || exit
+            mkdir -p /run/lock /run/systemd/system/kvm-utils-exporter.service.d
+            cp "$PROGRAM" /run/kvm-utils
+            printf %s "$UNIT" >/run/systemd/system/kvm-utils-exporter.service
+            printf '[Unit]\nDefaultDependencies=no\nAfter=\n[Service]\nExecStart=\nExecStart=/run/kvm-utils export $KVM_UTILS_EXPORT\n' \
+                >/run/systemd/system/kvm-utils-exporter.service.d/lab.conf
+            printf '[Unit]\nDefaultDependencies=no\nWants=kvm-utils-exporter.service\n' >/run/systemd/system/lab.target
+            exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=lab \
+                /lib/systemd/systemd --system --unit=lab.target --log-target=console --show-status=no"#;
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--mount", "--fork", "--kill-child", "sh", "-c", script]);
+        command.env("UNIT", UNIT).env("PROGRAM", program).stdin(Stdio::null()).stdout(Stdio::null());
+        program::dies_with_us(&mut command);
+        let unshare = command.spawn().context("cannot start unshare")?;
+        let mut systemd = Self { unshare, pid: String::new() };
+        let children = format!("/proc/{0}/task/{0}/children", systemd.unshare.id());
+        while systemd.pid.is_empty() {
+            ensure!(systemd.unshare.try_wait()?.is_none(), "unshare ended early");
+            systemd.pid = std::fs::read_to_string(&children)?.trim().to_owned();
+        }
+        Ok(systemd)
+    }
+
+    /// What systemctl says.
+    fn control(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.pid, "-m", "-p", "-r", "-w", "systemctl", "--no-pager"]).args(arguments);
+        let output = command.output().context("cannot start nsenter")?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+}
+
+impl Drop for Systemd {
+    fn drop(&mut self) {
+        // Its init goes, and all processes of its namespace with it.
+        let _ = self.unshare.kill();
+        let _ = self.unshare.wait();
+    }
+}
+
+/// systemd starts the unit as it is, as a user without any rights but the five capabilities, and all exits are counted.
+fn unit_starts(context: &Context) -> Result<Verdict> {
+    let Some(program) = &context.kvm_utils else {
+        return Ok(Verdict::Skipped("--kvm-utils is not given".to_owned()));
+    };
+    if !std::path::Path::new("/lib/systemd/systemd").exists() {
+        return Ok(Verdict::Skipped("there is no systemd here (package systemd)".to_owned()));
+    }
+    let _paranoid = Paranoid::at_most_2()?;
+    let systemd = Systemd::start(&program.to_string_lossy())?;
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while systemd.control(&["is-active", "kvm-utils-exporter"])? != "active" {
+        if Instant::now() > deadline {
+            bail!("the unit did not start: {}", systemd.control(&["status", "kvm-utils-exporter"])?);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let main = systemd.control(&["show", "kvm-utils-exporter", "-p", "MainPID", "--value"])?;
+    let status = Command::new("nsenter")
+        .args(["-t", &systemd.pid, "-m", "-p", "-r", "-w", "cat", &format!("/proc/{main}/status")])
+        .output()?;
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    let of = |name: &str| -> Result<&str> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map(str::trim).with_context(|| format!("no {name} {status}"))
+    };
+    ensure!(!of("Uid:")?.starts_with('0') && of("NoNewPrivs:")? == "1" && of("Seccomp:")? == "2", "{status}");
+    ensure!(u64::from_str_radix(of("CapEff:")?, 16)?.count_ones() == 5, "{status}");
+
+    let host = check::host()?;
+    let mut session = check::start(&plan(), Config::default(), check::options())?;
+    let counter = Counter::all_reasons(&Scope::System, host.isa)?;
+    let (first, before) = (scrape(ADDRESS)?, counter.read()?);
+    while session.run_phase()?.is_some() {}
+    let exits: u64 = counter.read()?.since(&before).reasons.values().sum();
+    // Numbers may be as old as --interval.
+    std::thread::sleep(Duration::from_millis(1500));
+    let last = scrape(ADDRESS)?;
+    let counted = |samples| sum(samples, "kvm_utils_counted_total", &["noun=\"exits\"".to_owned()]);
+    ensure!(counted(&last) - counted(&first) == exits, "{} of {exits}", counted(&last) - counted(&first));
+
+    systemd.control(&["stop", "kvm-utils-exporter"])?;
+    let result =
+        systemd.control(&["show", "kvm-utils-exporter", "-p", "Result", "-p", "ActiveState", "--value"])?;
+    ensure!(result.contains("success") && result.contains("inactive"), "{result}");
     Ok(Verdict::Ok)
 }
