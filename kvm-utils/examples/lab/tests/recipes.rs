@@ -8,7 +8,7 @@ use crate::registry::{Context, Test, Verdict};
 use crate::shell::{Background, Shell};
 
 pub const TESTS: &[Test] =
-    &[Test { name: "recipes-of-the-readme", needs_idle_kvm: false, timeout_s: 600, run: recipes }];
+    &[Test { name: "recipes-of-the-readme", needs_idle_kvm: false, timeout_s: 900, run: recipes }];
 
 const README: &str = include_str!("../../../../README.md");
 /// How long what was started in the background may take until others can ask it.
