@@ -92,8 +92,7 @@ fn is_exceeded(finding: &Finding, key: Key, most: f64) -> bool {
 /// too, and so does what nobody recorded.
 fn unchecked(findings: &[Finding], sums: &Sums<'_>, question: &Question) -> Vec<String> {
     let (mut idle, mut unknown) = (Vec::new(), Vec::new());
-    let is_asked_for =
-        |rule: &&Rule| question.nouns.is_empty() || question.nouns.iter().any(|noun| *noun == rule.noun);
+    let is_asked_for = |rule: &&Rule| question.nouns.is_empty() || question.nouns.contains(&rule.noun);
     for rule in question.limits.rules.iter().filter(is_asked_for) {
         let fitting = || findings.iter().filter(|finding| sums.applies(rule, thing(finding)));
         if fitting().next().is_none() {

@@ -39,6 +39,9 @@ pub fn method(files: [usize; 2], per: Per) -> Method {
 /// Standard errors of files are not taken to be smaller than this share of the floor.
 const LEAST_ERROR: f64 = 0.1;
 
+/// Confidence of the intervals that are told.
+const TOLD: f64 = 0.95;
+
 /// A figure to be judged, and what it is judged by.
 struct Candidate {
     finding: Finding,
@@ -289,7 +292,8 @@ impl Candidate {
         self.finding.floor = Some(size.floor).filter(|floor| floor.is_finite());
         match method {
             Method::Files => {
-                self.finding.interval = size.interval.map(|interval| [interval.low, interval.high]);
+                let told = size.interval.filter(|interval| interval.confidence >= TOLD - 1e-9);
+                self.finding.interval = told.map(|interval| [interval.low, interval.high]);
                 self.is_judged = base.len() >= RUNS && new.len() >= RUNS;
             }
             Method::Blocks if base.len() >= LEAST_BLOCKS && new.len() >= LEAST_BLOCKS => {
@@ -298,7 +302,7 @@ impl Candidate {
                 if let Some(Answer::Difference(difference)) = &self.answer {
                     self.finding.worth = Some(difference.worth);
                     let has_ratio = !self.finding.events.contains(&0);
-                    self.finding.interval = has_ratio.then(|| difference.interval(0.95).map(f64::exp));
+                    self.finding.interval = has_ratio.then(|| difference.interval(TOLD).map(f64::exp));
                     self.is_judged = true;
                 }
             }

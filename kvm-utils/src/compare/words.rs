@@ -159,7 +159,7 @@ fn a(noun: &str) -> String {
 
 /// How many figures got which verdict: `2 worse, 40 same`.
 #[must_use]
-pub fn counts<'a>(findings: impl Iterator<Item = &'a Finding> + Clone) -> String {
+pub fn counts<'a>(findings: &(impl Iterator<Item = &'a Finding> + Clone)) -> String {
     let count = |verdict| findings.clone().filter(|finding| finding.verdict == verdict).count();
     let counts = Verdict::ALL.map(|verdict| (count(verdict), verdict.name()));
     let counts: Vec<String> = counts
@@ -188,11 +188,11 @@ pub fn summary(comparison: &Comparison) -> String {
         Outcome::Passed => {
             let (all, findings) = (comparison.findings.len(), comparison.findings.iter());
             let said = if findings.clone().any(|finding| finding.verdict.is_regression()) {
-                format!("Nothing is too much in {} ({})", figures(all), counts(findings))
+                format!("Nothing is too much in {} ({})", figures(all), counts(&findings))
             } else if comparison.count(Verdict::Inconclusive) == all {
                 format!("No regression shown, but none of {} is conclusive", figures(all))
             } else {
-                format!("No regression in {} ({})", figures(all), counts(findings))
+                format!("No regression in {} ({})", figures(all), counts(&findings))
             };
             let limits = if comparison.limited { "; no limit is exceeded" } else { "" };
             format!("{said}{limits}.")

@@ -175,6 +175,16 @@ fn json_for_programs() {
     assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
 }
 
+#[test]
+fn an_interval_is_told_only_where_there_is_one() {
+    // Of one file a side there is one ratio, which is no interval.
+    let lone = |question| json::document(&regression(&question));
+    let of_boot = lone(Question { per: Per::Run("boot"), ..Question::default() });
+    assert!(of_boot["results"].as_array().unwrap().iter().all(|one| one["ci"].is_null()), "{of_boot}");
+    assert!(json::document(&same())["results"][1]["ci"][0].is_number());
+    assert!(lone(Question::default())["results"][0]["ci"][0].is_number());
+}
+
 /// Another mathematical library may give other last digits.
 fn round(value: &mut Value) {
     match value {

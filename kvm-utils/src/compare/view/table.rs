@@ -78,7 +78,7 @@ pub fn render(comparison: &Comparison, style: &Style, shown: Shown) -> String {
 
 /// The line that says it all.
 fn last(comparison: &Comparison) -> (String, Paint) {
-    let (all, counts) = (comparison.findings.len(), words::counts(comparison.findings.iter()));
+    let (all, counts) = (comparison.findings.len(), words::counts(&comparison.findings.iter()));
     match comparison.outcome() {
         Outcome::NotComparable => ("NOT COMPARABLE".to_owned(), Paint::Bad),
         Outcome::Passed => (format!("passed  {}: {counts}", words::figures(all)), Paint::Good),
@@ -168,7 +168,7 @@ fn rows(comparison: &Comparison, page: &mut Page<'_>, how_much: Shown) {
         page.line(&line(row), paint);
     }
     if !hidden.is_empty() {
-        let counts = words::counts(hidden.iter().map(|(_, finding)| *finding));
+        let counts = words::counts(&hidden.iter().map(|(_, finding)| *finding));
         let remedy = if how_much == Shown::Live { "" } else { "; --all shows them" };
         page.line(&format!("and {counts}{remedy}"), Paint::Faint);
     }
