@@ -1,5 +1,7 @@
 //! What people and programs read.
 
+use std::{collections::BTreeSet, fs, path::Path};
+
 use insta::assert_snapshot;
 use kvm_utils::{
     compare::{
@@ -173,6 +175,36 @@ fn json_for_programs() {
     }
     round(&mut document);
     assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
+}
+
+/// Keys in the first column of the tables of a part of docs/json.md.
+fn documented(part: &str) -> BTreeSet<String> {
+    let cells = part.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let names = cells.flat_map(|cell| cell.split(['`', ',', ' ']).filter(|name| !name.is_empty()));
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn docs_name_every_key_of_json() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/json.md");
+    let text = fs::read_to_string(path).unwrap();
+    let section = text.split("\n## ").find(|part| part.starts_with("`compare`")).unwrap();
+    let (document, results) = section.split_once("\n### results\n").unwrap();
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    for comparison in [limited(), same(), other_machine(false), other_machine(true)] {
+        let real = json::document(&comparison);
+        assert_eq!(keys(&real), documented(document));
+        for result in real["results"].as_array().unwrap() {
+            assert_eq!(keys(result), documented(results));
+        }
+        // What is within these is told in their rows.
+        let within =
+            ["base", "new", "differ", "breaches"].into_iter().flat_map(|list| real[list].as_array().unwrap());
+        let names = within.flat_map(&keys).chain(keys(&real["counts"]));
+        for name in names {
+            assert!(document.contains(&format!("`{name}`")), "{name}");
+        }
+    }
 }
 
 #[test]
