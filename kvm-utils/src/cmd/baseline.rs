@@ -17,7 +17,10 @@ use super::{
 use crate::{
     compare::{
         Question, Recorded, comparable, compare,
-        view::{json, table},
+        view::{
+            json,
+            table::{self, Shown},
+        },
     },
     drilldown::{report::Order, sample::Sample},
     error::{Failure, NOT_COMPARABLE},
@@ -114,7 +117,7 @@ impl Baseline {
         };
         let new = Recorded { name: "this run".to_owned(), histories: vec![history], notes: Vec::new() };
         let comparison = compare(&[base], &[new], &question);
-        let shown = || table::render(&comparison, &style(), false);
+        let shown = || table::render(&comparison, &style(), Shown::Live);
         let written = match output {
             Output::Table => io::stdout().lock().write_all(format!("\n{}", shown()).as_bytes()),
             Output::Json => writeln!(io::stdout().lock(), "{}", json::line(&comparison)?),

@@ -16,7 +16,10 @@ use crate::{
         Comparison, Outcome, Per, Question, Recorded, bench, compare,
         limits::Limits,
         measure::{Floors, Kind},
-        view::{json, junit, markdown, table},
+        view::{
+            json, junit, markdown,
+            table::{self, Shown},
+        },
     },
     drilldown::registry::REGISTRY,
     error::{CHECK_FAILED, Failure, NOT_COMPARABLE},
@@ -188,10 +191,18 @@ fn of_bench(
     args: &Args,
     question: &Question,
 ) -> anyhow::Result<Comparison> {
-    if args.gate.limits.is_some() || question.per != Per::Second {
-        return Err(Failure::usage(
-            "reports of kvm-bench have neither rates nor limits: leave out --limits and --per; --fail-above is for them too",
-        )
+    let is_of_recordings = [
+        (args.gate.limits.is_some(), "--limits"),
+        (args.gate.min_change > 0.0, "--min-change"),
+        (question.per != Per::Second, "--per"),
+        (args.what.by != By::Reason, "--by"),
+        (!args.what.nouns.is_empty(), "--noun"),
+        (!args.what.figures.is_empty(), "--figure"),
+    ];
+    if let Some((_, option)) = is_of_recordings.into_iter().find(|(is_given, _)| *is_given) {
+        return Err(Failure::usage(format!(
+            "{option} is for recordings, and these are reports of kvm-bench: leave it out; --fail-above is for both"
+        ))
         .into());
     }
     let view = files::compare(base, new, Quantile::P50, question.force).map_err(Failure::usage)?;
@@ -231,7 +242,9 @@ pub(super) fn limits(path: Option<&Path>) -> Result<Limits, Failure> {
 
 fn show(comparison: &Comparison, args: &Args) -> anyhow::Result<()> {
     let text = match args.output {
-        Output::Table => table::render(comparison, &style(), args.all),
+        Output::Table => {
+            table::render(comparison, &style(), if args.all { Shown::All } else { Shown::Worst })
+        }
         Output::Json => json::line(comparison)? + "\n",
         Output::Junit => junit::render(comparison),
         Output::Markdown => markdown::render(comparison),

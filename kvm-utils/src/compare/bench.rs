@@ -54,6 +54,7 @@ pub fn comparison(view: &View, question: &Question) -> Comparison {
         forced: view.forced,
         findings,
         breaches,
+        limited: false,
         notes: view.notes.clone(),
     }
 }

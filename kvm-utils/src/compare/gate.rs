@@ -1,19 +1,14 @@
 //! What is too much.
 
-use std::collections::BTreeSet;
-
 use super::{
     Question,
+    applies::{Sums, Thing},
     finding::Finding,
-    limits::{Rule, Target},
+    limits::{Key, Rule},
     measure::Measure,
-    table::What,
     words,
 };
-use crate::{
-    host::names::{is_glob, matches_glob},
-    view::units,
-};
+use crate::view::units;
 
 /// A figure that is too much.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,19 +21,21 @@ pub struct Breach {
     pub text: String,
 }
 
+fn thing(finding: &Finding) -> Thing<'_> {
+    (finding.noun, finding.scope.as_deref(), &finding.what)
+}
+
 /// All breaches, the worst first, and notes on limits that could not be checked.
 #[must_use]
 pub fn breaches(findings: &[Finding], question: &Question) -> (Vec<Breach>, Vec<String>) {
     let mut breaches = Vec::new();
-    let sums = Sums::of(findings);
+    let sums = Sums::of(findings.iter().map(thing));
+    let rules = &question.limits.rules;
     // Who names limits decides what is too much.
-    let above = question.fail_above.or(question.limits.rules.is_empty().then_some(0.0));
-    let worse_by = |finding: &Finding, most: f64| {
-        finding.verdict.is_regression() && finding.change().is_some_and(|change| change > most)
-    };
+    let above = question.fail_above.or(rules.is_empty().then_some(0.0));
     for (index, finding) in findings.iter().enumerate() {
         let sentence = words::sentence(finding, question.per);
-        if let Some(most) = above.filter(|most| worse_by(finding, *most)) {
+        if let Some(most) = above.filter(|most| is_exceeded(finding, Key::Increase, *most)) {
             let (limit, text) = match question.fail_above {
                 Some(_) => {
                     let limit = format!("--fail-above {}", words::percent(most));
@@ -48,120 +45,81 @@ pub fn breaches(findings: &[Finding], question: &Question) -> (Vec<Breach>, Vec<
             };
             breaches.push(Breach { finding: index, limit, text });
         }
-        let mut exceeds = |rule: &Rule, key: &str, most: String| {
-            let limit = format!("{} {key} {most}", rule.path());
-            let text = format!("{sentence} (limit: {limit})");
-            breaches.push(Breach { finding: index, limit, text });
-        };
-        let rule = |is_set: &dyn Fn(&Rule) -> bool| strictest(&question.limits.rules, finding, &sums, is_set);
-        if let Some((rule, most)) = rule(&|rule| rule.max_increase.is_some())
-            .and_then(|rule| Some((rule, rule.max_increase?)))
-            .filter(|(_, most)| worse_by(finding, *most))
-        {
-            exceeds(rule, "max_increase", words::percent(most));
-        }
-        let Some(new) = finding.new else { continue };
-        match finding.measure {
-            Some(Measure::Rate) => {
-                if let Some((rule, most)) = rule(&|rule| rule.max_rate.is_some())
-                    .and_then(|rule| Some((rule, rule.max_rate?)))
-                    .filter(|(_, most)| new > *most)
-                {
-                    exceeds(rule, "max_rate", units::rate(most));
+        for key in [Key::Increase, Key::Rate, Key::Mean, Key::P99] {
+            for (rule, most) in sums.rules(rules, key, thing(finding)) {
+                if is_exceeded(finding, key, most) {
+                    let limit = format!("{} {} {}", rule.path, key.name(), shown(key, most));
+                    let text = format!("{sentence} (limit: {limit})");
+                    breaches.push(Breach { finding: index, limit, text });
                 }
             }
-            Some(Measure::Mean) => {
-                if let Some((rule, most)) = rule(&|rule| rule.max_mean_ns.is_some())
-                    .and_then(|rule| Some((rule, rule.max_mean_ns?)))
-                    .filter(|(_, most)| new > *most)
-                {
-                    exceeds(rule, "max_mean", units::duration(most));
-                }
-            }
-            Some(Measure::P99) => {
-                if let Some((rule, most)) = rule(&|rule| rule.max_p99_ns.is_some())
-                    .and_then(|rule| Some((rule, rule.max_p99_ns?)))
-                    .filter(|(_, most)| new > *most)
-                {
-                    exceeds(rule, "max_p99", units::duration(most));
-                }
-            }
-            Some(Measure::Busy | Measure::Time(..)) | None => {}
         }
     }
-    (breaches, unused(findings, &sums, question))
+    (breaches, unchecked(findings, &sums, question))
 }
 
-/// The rule for a finding among those that set something: the one with its very name, else the pattern that says most of it.
-fn strictest<'a>(
-    rules: &'a [Rule],
-    finding: &Finding,
-    sums: &Sums<'_>,
-    is_set: &dyn Fn(&Rule) -> bool,
-) -> Option<&'a Rule> {
-    let fitting = rules.iter().filter(|rule| is_set(rule) && sums.applies(rule, finding));
-    fitting.max_by_key(|rule| match &rule.target {
-        Target::Total => (0, true, 0),
-        Target::Class(name) => (1, !is_glob(name), literal(name)),
-        Target::Row(name) => (2, !is_glob(name), literal(name)),
-    })
-}
-
-fn literal(pattern: &str) -> usize {
-    pattern.chars().filter(|c| !matches!(c, '*' | '?')).count()
-}
-
-/// What is summed up, by scope. A class or a table of one row has no sum: the row is the sum.
-struct Sums<'a> {
-    classes: BTreeSet<(&'a str, Option<&'a str>, &'a str)>,
-    totals: BTreeSet<(&'a str, Option<&'a str>)>,
-}
-
-impl<'a> Sums<'a> {
-    fn of(findings: &'a [Finding]) -> Self {
-        let mut sums = Self { classes: BTreeSet::new(), totals: BTreeSet::new() };
-        for finding in findings {
-            match &finding.what {
-                What::Class(class) => {
-                    sums.classes.insert((finding.noun, finding.scope.as_deref(), class));
-                }
-                What::Total => {
-                    sums.totals.insert((finding.noun, finding.scope.as_deref()));
-                }
-                What::Row { .. } => {}
-            }
-        }
-        sums
+fn shown(key: Key, most: f64) -> String {
+    match key {
+        Key::Increase => words::percent(most),
+        Key::Rate => units::rate(most),
+        Key::Mean | Key::P99 => units::duration(most),
     }
+}
 
-    fn applies(&self, rule: &Rule, finding: &Finding) -> bool {
-        if rule.noun != finding.noun {
-            return false;
+/// Whether it is the figure that a key is about.
+fn is_about(finding: &Finding, key: Key) -> bool {
+    matches!(
+        (key, finding.measure),
+        (Key::Increase, _)
+            | (Key::Rate, Some(Measure::Rate))
+            | (Key::Mean, Some(Measure::Mean))
+            | (Key::P99, Some(Measure::P99))
+    )
+}
+
+fn is_exceeded(finding: &Finding, key: Key, most: f64) -> bool {
+    match key {
+        Key::Increase => {
+            finding.verdict.is_regression() && finding.change().is_some_and(|change| change > most)
         }
-        let scope = finding.scope.as_deref();
-        match (&rule.target, &finding.what) {
-            (Target::Total, What::Total) => true,
-            (Target::Total, What::Row { .. }) => !self.totals.contains(&(finding.noun, scope)),
-            (Target::Class(pattern), What::Class(class)) => matches_glob(pattern, class),
-            (Target::Class(pattern), What::Row { class: Some(class), .. }) => {
-                matches_glob(pattern, class) && !self.classes.contains(&(finding.noun, scope, class))
-            }
-            (Target::Row(pattern), What::Row { label, .. }) => matches_glob(pattern, label),
-            _ => false,
+        Key::Rate | Key::Mean | Key::P99 => {
+            is_about(finding, key) && finding.new.is_some_and(|new| new > most)
         }
     }
 }
 
 /// Limits that met nothing. A reason that does not occur keeps any limit; but a name that is not spelled as in the tables does so
-/// too.
-fn unused(findings: &[Finding], sums: &Sums<'_>, question: &Question) -> Vec<String> {
-    let rules = question.limits.rules.iter();
-    let idle = rules.filter(|rule| {
-        !matches!(rule.target, Target::Total) && !findings.iter().any(|finding| sums.applies(rule, finding))
-    });
-    let idle: Vec<String> = idle.map(Rule::path).collect();
-    if idle.is_empty() {
-        return Vec::new();
+/// too, and so does what nobody recorded.
+fn unchecked(findings: &[Finding], sums: &Sums<'_>, question: &Question) -> Vec<String> {
+    let (mut idle, mut unknown) = (Vec::new(), Vec::new());
+    let is_asked_for = |rule: &&Rule| question.nouns.is_empty() || question.nouns.contains(&rule.noun);
+    for rule in question.limits.rules.iter().filter(is_asked_for) {
+        let fitting = || findings.iter().filter(|finding| sums.applies(rule, thing(finding)));
+        if fitting().next().is_none() {
+            idle.push(rule.path.clone());
+            continue;
+        }
+        let is_gone = fitting().any(|finding| is_about(finding, Key::Rate))
+            && fitting().filter(|finding| is_about(finding, Key::Rate)).all(|one| one.new == Some(0.0));
+        for key in Key::ALL.into_iter().filter(|key| rule.most(*key).is_some()) {
+            let is_known = fitting().any(|finding| is_about(finding, key) && finding.new.is_some());
+            if !is_known && !is_gone {
+                unknown.push(format!("{} {}", rule.path, key.name()));
+            }
+        }
     }
-    vec![format!("limits for what was on neither side, or is spelled otherwise: {}", idle.join(", "))]
+    let mut notes = Vec::new();
+    if !idle.is_empty() {
+        notes.push(format!(
+            "limits for what was on neither side, was not recorded, or is spelled otherwise: {}",
+            idle.join(", ")
+        ));
+    }
+    if !unknown.is_empty() {
+        notes.push(format!(
+            "limits not checked, as the new side does not tell the figure (p99 needs 100 events) or it was not asked for: {}",
+            unknown.join(", ")
+        ));
+    }
+    notes
 }

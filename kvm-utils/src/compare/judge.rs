@@ -4,8 +4,10 @@ use kvm_bench::compare::statistics::{self as shared, Floor, SIGNIFICANT, Size};
 
 use super::{
     Per, Question, RUNS,
+    applies::{Sums, Thing},
     blocks::{self, LEAST_BLOCKS, LEAST_INTERVALS},
     finding::{Because, FigureUnit, Finding, Verdict},
+    limits::Key,
     measure::{LEAST_EVENTS, Measure},
     statistics::{
         family::{self, Figures},
@@ -37,10 +39,15 @@ pub fn method(files: [usize; 2], per: Per) -> Method {
 /// Standard errors of files are not taken to be smaller than this share of the floor.
 const LEAST_ERROR: f64 = 0.1;
 
+/// Confidence of the intervals that are told.
+const TOLD: f64 = 0.95;
+
 /// A figure to be judged, and what it is judged by.
 struct Candidate {
     finding: Finding,
     measure: Measure,
+    /// The smallest relative change that matters.
+    relative: f64,
     /// Sums over all files of each side.
     wholes: [Tally; 2],
     exposures: [f64; 2],
@@ -63,31 +70,37 @@ struct Candidate {
 #[must_use]
 pub fn judge(tables: &[Table], question: &Question, method: Method) -> Vec<Finding> {
     let mut candidates: Vec<Candidate> = Vec::new();
+    let sums = Sums::of(tables.iter().flat_map(|table| table.subjects.iter().map(|one| thing(table, one))));
     for table in tables {
         let blocks = blocks::cut(&table.spans);
         for subject in &table.subjects {
-            for measure in measures(table, subject, question) {
-                candidates.extend(candidate(table, subject, measure, question, method, &blocks));
+            for measure in measures(table, subject, &sums, question) {
+                candidates.extend(candidate(table, subject, measure, &sums, question, method, &blocks));
             }
         }
     }
     for candidate in &mut candidates {
         candidate.weigh(question, method);
     }
-    correct(&mut candidates, question, method);
-    candidates.into_iter().map(|candidate| candidate.judged(question, method)).collect()
+    correct(&mut candidates, method);
+    candidates.into_iter().map(|candidate| candidate.judged(method)).collect()
+}
+
+fn thing<'a>(table: &Table, subject: &'a Subject) -> Thing<'a> {
+    (table.noun, subject.scope.as_deref(), &subject.what)
 }
 
 /// What is told of a subject.
-fn measures(table: &Table, subject: &Subject, question: &Question) -> Vec<Measure> {
+fn measures(table: &Table, subject: &Subject, sums: &Sums<'_>, question: &Question) -> Vec<Measure> {
     let mut measures = vec![Measure::Rate];
     let has = |is_it: &dyn Fn(&Tally) -> bool| subject.files.iter().flatten().any(|one| is_it(&one.whole));
     let is_sum = !matches!(subject.what, What::Row { .. });
     if !subject.waiting && has(&|tally| tally.timed > 0) {
+        let is_limited = |measure| is_limited(measure, thing(table, subject), sums, question);
         let durations = [
             (Measure::Busy, is_sum),
-            (Measure::Mean, !is_sum || is_limited(Measure::Mean, question)),
-            (Measure::P99, !is_sum || is_limited(Measure::P99, question)),
+            (Measure::Mean, !is_sum || is_limited(Measure::Mean)),
+            (Measure::P99, !is_sum || is_limited(Measure::P99)),
         ];
         measures.extend(durations.into_iter().filter(|(_, is_told)| *is_told).map(|(measure, _)| measure));
         if !has(&|tally| !tally.buckets.is_empty()) {
@@ -103,13 +116,21 @@ fn measures(table: &Table, subject: &Subject, question: &Question) -> Vec<Measur
     measures
 }
 
-/// Whether any limit is about how long events take by this figure.
-fn is_limited(measure: Measure, question: &Question) -> bool {
-    question.limits.rules.iter().any(|rule| match measure {
-        Measure::Mean => rule.max_mean_ns.is_some(),
-        Measure::P99 => rule.max_p99_ns.is_some(),
-        Measure::Rate | Measure::Busy | Measure::Time(..) => false,
-    })
+/// Whether a limit says how long such events may take by this figure.
+fn is_limited(measure: Measure, thing: Thing<'_>, sums: &Sums<'_>, question: &Question) -> bool {
+    let key = match measure {
+        Measure::Mean => Key::Mean,
+        Measure::P99 => Key::P99,
+        Measure::Rate | Measure::Busy | Measure::Time(..) => return false,
+    };
+    !sums.rules(&question.limits.rules, key, thing).is_empty()
+}
+
+/// The smallest relative change that matters. Who asks for less wants to know of less.
+fn relative_floor(measure: Measure, thing: Thing<'_>, sums: &Sums<'_>, question: &Question) -> f64 {
+    let allowed = sums.rules(&question.limits.rules, Key::Increase, thing);
+    let asked = allowed.into_iter().map(|(_, most)| most).chain(question.fail_above);
+    asked.filter(|share| *share > 0.0).fold(measure.relative_floor(&question.floors), f64::min)
 }
 
 /// How long a file is, as rates are told.
@@ -126,6 +147,7 @@ fn candidate(
     table: &Table,
     subject: &Subject,
     measure: Measure,
+    sums: &Sums<'_>,
     question: &Question,
     method: Method,
     blocks: &[Vec<Vec<std::ops::Range<usize>>>; 2],
@@ -166,9 +188,9 @@ fn candidate(
     }
     let events = [wholes[0].count, wholes[1].count];
     let sum = events[0].saturating_add(events[1]);
-    if measure == Measure::Rate && sum == 0
-        || matches!(measure, Measure::Mean | Measure::P99 | Measure::Busy) && sum < LEAST_EVENTS
-    {
+    let is_limited = is_limited(measure, thing(table, subject), sums, question);
+    let is_of_durations = matches!(measure, Measure::Mean | Measure::P99 | Measure::Busy);
+    if measure == Measure::Rate && sum == 0 || is_of_durations && sum < LEAST_EVENTS && !is_limited {
         return None;
     }
     let shown = |side: usize| match method {
@@ -177,8 +199,7 @@ fn candidate(
     };
     let (base, new) = (shown(0), shown(1));
     // What there is on one side only has nothing to be held against, but for a limit.
-    if base.is_none() && new.is_none() || (base.is_none() || new.is_none()) && !is_limited(measure, question)
-    {
+    if base.is_none() && new.is_none() || (base.is_none() || new.is_none()) && !is_limited {
         return None;
     }
     let finding = Finding {
@@ -208,6 +229,7 @@ fn candidate(
     Some(Candidate {
         finding,
         measure,
+        relative: relative_floor(measure, thing(table, subject), sums, question),
         wholes,
         exposures,
         seconds,
@@ -258,7 +280,7 @@ impl Candidate {
             return;
         }
         let floor = Floor {
-            relative: self.relative_floor(question),
+            relative: self.relative,
             absolute: self.measure.absolute_floor(
                 [&self.wholes[0], &self.wholes[1]],
                 self.exposures,
@@ -270,7 +292,8 @@ impl Candidate {
         self.finding.floor = Some(size.floor).filter(|floor| floor.is_finite());
         match method {
             Method::Files => {
-                self.finding.interval = size.interval.map(|interval| [interval.low, interval.high]);
+                let told = size.interval.filter(|interval| interval.confidence >= TOLD - 1e-9);
+                self.finding.interval = told.map(|interval| [interval.low, interval.high]);
                 self.is_judged = base.len() >= RUNS && new.len() >= RUNS;
             }
             Method::Blocks if base.len() >= LEAST_BLOCKS && new.len() >= LEAST_BLOCKS => {
@@ -279,7 +302,7 @@ impl Candidate {
                 if let Some(Answer::Difference(difference)) = &self.answer {
                     self.finding.worth = Some(difference.worth);
                     let has_ratio = !self.finding.events.contains(&0);
-                    self.finding.interval = has_ratio.then(|| difference.interval(0.95).map(f64::exp));
+                    self.finding.interval = has_ratio.then(|| difference.interval(TOLD).map(f64::exp));
                     self.is_judged = true;
                 }
             }
@@ -310,20 +333,14 @@ impl Candidate {
         self.finding.events[0].saturating_add(self.finding.events[1])
     }
 
-    fn relative_floor(&self, question: &Question) -> f64 {
-        let floor = self.measure.relative_floor(&question.floors);
-        // Who asks for less wants to know of less.
-        question.fail_above.map_or(floor, |limit| if limit > 0.0 { floor.min(limit) } else { floor })
-    }
-
-    fn judged(mut self, question: &Question, method: Method) -> Finding {
-        let (verdict, because) = self.verdict(question, method);
+    fn judged(mut self, method: Method) -> Finding {
+        let (verdict, because) = self.verdict(method);
         self.finding.verdict = verdict;
         self.finding.because = because;
         self.finding
     }
 
-    fn verdict(&self, question: &Question, method: Method) -> (Verdict, Option<Because>) {
+    fn verdict(&self, method: Method) -> (Verdict, Option<Because>) {
         let unclear = |because| (Verdict::Inconclusive, Some(because));
         let [base, new] = self.finding.figures;
         if self.is_of_a_mix() {
@@ -346,7 +363,7 @@ impl Candidate {
         if let Some(Answer::Correlated(worth)) = &self.answer {
             return unclear(Because::Correlated(worth[0].min(worth[1]).floor().max(0.0) as u32));
         }
-        let relative = self.relative_floor(question);
+        let relative = self.relative;
         let is_rare = self.finding.p.is_some_and(|p| p < SIGNIFICANT);
         if size.is_large() && is_rare {
             return self.changed(size.ratio > 1.0, relative, method);
@@ -389,7 +406,9 @@ impl Candidate {
         let Some(change) = self.finding.change() else { return unclear(Because::Noise) };
         let size = if change >= 0.0 { change } else { 1.0 / (1.0 + change) - 1.0 };
         if (change > 0.0) != is_higher || size <= relative {
-            return unclear(Because::Bursts);
+            // Of files, the middle one says another thing than all of them.
+            let by_blocks = method == Method::Blocks;
+            return unclear(if by_blocks { Because::Bursts } else { Because::Noise });
         }
         if method == Method::Blocks && self.files_overlap() {
             return unclear(Because::FilesDiffer);
@@ -445,7 +464,7 @@ fn is_within(difference: &Difference, floor: f64) -> bool {
 }
 
 /// Finds the probabilities of a false alarm anywhere among all comparisons.
-fn correct(candidates: &mut [Candidate], question: &Question, method: Method) {
+fn correct(candidates: &mut [Candidate], method: Method) {
     let judged: Vec<usize> = (0..candidates.len()).filter(|index| candidates[*index].is_judged).collect();
     let judged_ones = || judged.iter().map(|index| &candidates[*index]);
     let corrected = match method {
@@ -454,7 +473,7 @@ fn correct(candidates: &mut [Candidate], question: &Question, method: Method) {
             family::holm(&alone)
         }
         Method::Files => {
-            let error = |one: &Candidate| LEAST_ERROR * one.relative_floor(question);
+            let error = |one: &Candidate| LEAST_ERROR * one.relative;
             let table: Vec<Figures> = judged_ones().map(|one| one.by_file(error(one))).collect();
             let base = candidates.first().map_or(0, |one| one.logs[0].len());
             family::by_rearranging(&table, base)

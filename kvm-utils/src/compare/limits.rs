@@ -36,6 +36,8 @@ pub struct Rule {
     pub noun: String,
     /// For what.
     pub target: Target,
+    /// Where it stands in the file: `exits.reason.io`.
+    pub path: String,
     /// Events per second, or per unit of work.
     pub max_rate: Option<f64>,
     /// Of any figure, as a share of what was.
@@ -58,13 +60,43 @@ pub enum Target {
 }
 
 impl Rule {
-    /// Where it stands in the file.
+    /// What it allows by this key.
     #[must_use]
-    pub fn path(&self) -> String {
-        match &self.target {
-            Target::Total => self.noun.clone(),
-            Target::Class(name) => format!("{}.class.{name}", self.noun),
-            Target::Row(name) => format!("{}.row.{name}", self.noun),
+    pub const fn most(&self, key: Key) -> Option<f64> {
+        match key {
+            Key::Rate => self.max_rate,
+            Key::Increase => self.max_increase,
+            Key::Mean => self.max_mean_ns,
+            Key::P99 => self.max_p99_ns,
+        }
+    }
+}
+
+/// What a rule limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// How often.
+    Rate,
+    /// How much more of any figure.
+    Increase,
+    /// How long on average.
+    Mean,
+    /// How long at most, but for 1 %.
+    P99,
+}
+
+impl Key {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Rate, Self::Increase, Self::Mean, Self::P99];
+
+    /// Its name in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "max_rate",
+            Self::Increase => "max_increase",
+            Self::Mean => "max_mean",
+            Self::P99 => "max_p99",
         }
     }
 }
@@ -101,7 +133,7 @@ pub enum LimitsError {
 }
 
 /// Keys of a rule.
-const KEYS: [&str; 4] = ["max_rate", "max_increase", "max_mean", "max_p99"];
+const KEYS: [&str; 4] = [Key::Rate.name(), Key::Increase.name(), Key::Mean.name(), Key::P99.name()];
 
 /// Tables in a drill-down's table.
 const GROUPS: [&str; 3] = ["class", "reason", "row"];
@@ -233,6 +265,7 @@ fn rule(noun: &str, target: Target, keys: &[(&String, &Value)], place: &str) -> 
     let mut rule = Rule {
         noun: noun.to_owned(),
         target,
+        path: place.to_owned(),
         max_rate: None,
         max_increase: None,
         max_mean_ns: None,
@@ -323,11 +356,11 @@ mod tests {
              [exits.reason.\"EPT_*\"]\nmax_mean = \"40us\"\nmax_p99 = \"0.25ms\"\n[io.row.\"ACPI PM timer*\"]\nmax_rate = 1.5\n",
         )
         .unwrap();
-        let find = |path: &str| rules.iter().find(|rule| rule.path() == path).unwrap();
+        let find = |path: &str| rules.iter().find(|rule| rule.path == path).unwrap();
         assert_eq!(rules.len(), 4);
         assert_eq!(find("exits").max_rate, Some(2000.0));
         assert_eq!(find("exits.class.io").max_increase, Some(0.1));
-        let ept = find("exits.row.EPT_*");
+        let ept = find("exits.reason.EPT_*");
         assert_eq!((ept.max_mean_ns, ept.max_p99_ns, ept.max_rate), (Some(40_000.0), Some(250_000.0), None));
         assert_eq!(find("io.row.ACPI PM timer*").max_rate, Some(1.5));
     }

@@ -3,11 +3,12 @@
 //! - [`table`] makes rows, classes and sums of what was recorded; [`tally`] adds up, [`measure`] makes figures.
 //! - [`blocks`] puts intervals together, [`statistics`] compares figures, [`judge`] gives verdicts.
 //! - [`comparable`] decides whether two recordings are of the same machine and guests.
-//! - [`limits`] reads what is allowed, [`gate`] decides whether it was exceeded, [`words`] says it in a sentence.
+//! - [`limits`] reads what is allowed, [`applies`] finds what it is for, [`gate`] decides whether it was exceeded, [`words`] says it in a sentence.
 //! - [`view`] shows the result; [`bench`] brings reports of kvm-bench into the same form.
 //!
 //! It knows only the model; `docs/compare.md` describes the method.
 
+pub mod applies;
 pub mod bench;
 pub mod blocks;
 pub mod comparable;
@@ -128,6 +129,8 @@ pub struct Comparison {
     pub findings: Vec<Finding>,
     /// What is too much.
     pub breaches: Vec<Breach>,
+    /// There were limits to be kept.
+    pub limited: bool,
     /// What one must know to read it rightly.
     pub notes: Vec<String>,
 }
@@ -176,6 +179,7 @@ pub fn compare(base: &[Recorded], new: &[Recorded], question: &Question) -> Comp
         forced: question.force,
         findings: Vec::new(),
         breaches: Vec::new(),
+        limited: !question.limits.rules.is_empty(),
         notes: facts.notes,
         differ: facts.differ,
     };
@@ -199,7 +203,7 @@ pub fn compare(base: &[Recorded], new: &[Recorded], question: &Question) -> Comp
     let has_changes = findings.iter().any(|finding| finding.verdict.is_change());
     if method == Method::Blocks && has_changes {
         comparison.notes.push(format!(
-            "what differs from run to run looks like a change: {RUNS} or more files a side, taken in turn, tell (--base, --new)"
+            "what differs from run to run looks like a change: {RUNS} or more files a side, taken in turn, tell (`kvm-utils compare --base ... --new ...`)"
         ));
     }
     let (breaches, notes) = gate::breaches(&findings, question);
@@ -218,16 +222,22 @@ fn source(recording: &Recorded) -> Source {
     }
 }
 
-/// Counts that are in doubt.
+/// Counts that are in doubt, and why.
 fn trust(base: &[Recorded], new: &[Recorded]) -> Vec<String> {
-    let doubtful = |recording: &&Recorded| {
-        recording.histories.iter().any(|one| matches!(one.whole.proof.verdict(), Proven::Doubtful(_)))
-    };
-    let all = base.iter().chain(new).filter(doubtful);
-    all.map(|recording| {
-        format!("counts are in doubt in {0}: `kvm-utils report {0}` says why", recording.name)
-    })
-    .collect()
+    let mut notes: Vec<String> = Vec::new();
+    for recording in base.iter().chain(new) {
+        for history in &recording.histories {
+            let Proven::Doubtful(doubts) = history.whole.proof.verdict() else { continue };
+            let note = format!(
+                "counts of {} are in doubt in {}: {}",
+                history.whole.noun,
+                recording.name,
+                doubts.join("; ")
+            );
+            notes.push(note);
+        }
+    }
+    notes
 }
 
 /// The worst first: of changes rows before sums, how often before how long, the largest first.

@@ -131,6 +131,13 @@ pub fn sentence(finding: &Finding, rate: Per) -> String {
             format!("{name}: fewer {many}, {base} before and {new} now, {change}{sure}")
         }
         (Some(Measure::Rate), _) => format!("{name}: {many}, {base} before and {new} now, {change}"),
+        // What there was none of, or too little, has only a limit to be held against.
+        (Some(Measure::Mean), _) if finding.base.is_none() => {
+            format!("{name}: {} takes {new} on average", a(one))
+        }
+        (Some(Measure::P99), _) if finding.base.is_none() => {
+            format!("{name}: 99 % of {many} take no longer than {new}")
+        }
         (Some(Measure::Mean), _) => {
             format!("{name}: {} takes {new} on average, {base} before, {change}{sure}", a(one))
         }
@@ -152,8 +159,9 @@ fn a(noun: &str) -> String {
 
 /// How many figures got which verdict: `2 worse, 40 same`.
 #[must_use]
-pub fn counts(comparison: &Comparison) -> String {
-    let counts = Verdict::ALL.map(|verdict| (comparison.count(verdict), verdict.name()));
+pub fn counts<'a>(findings: &(impl Iterator<Item = &'a Finding> + Clone)) -> String {
+    let count = |verdict| findings.clone().filter(|finding| finding.verdict == verdict).count();
+    let counts = Verdict::ALL.map(|verdict| (count(verdict), verdict.name()));
     let counts: Vec<String> = counts
         .iter()
         .filter(|(count, _)| *count > 0)
@@ -162,20 +170,32 @@ pub fn counts(comparison: &Comparison) -> String {
     counts.join(", ")
 }
 
+/// Why recordings of the same machine and guests cannot be compared.
+pub const NOTHING_IN_COMMON: &str =
+    "the recordings have no drill-down in common in which anything was counted";
+
 /// What it all amounts to, for someone who sees nothing else.
 #[must_use]
 pub fn summary(comparison: &Comparison) -> String {
     match comparison.outcome() {
         Outcome::NotComparable if comparison.differ.is_empty() => {
-            "Not comparable: the recordings have no drill-down in common in which anything was counted."
-                .to_owned()
+            format!("Not comparable: {NOTHING_IN_COMMON}.")
         }
         Outcome::NotComparable => {
             let facts: Vec<&str> = comparison.differ.iter().map(|one| one.fact.as_str()).collect();
             format!("Not comparable: the recordings differ in {}.", facts.join(", "))
         }
         Outcome::Passed => {
-            format!("No regression in {} ({}).", figures(comparison.findings.len()), counts(comparison))
+            let (all, findings) = (comparison.findings.len(), comparison.findings.iter());
+            let said = if findings.clone().any(|finding| finding.verdict.is_regression()) {
+                format!("Nothing is too much in {} ({})", figures(all), counts(&findings))
+            } else if comparison.count(Verdict::Inconclusive) == all {
+                format!("No regression shown, but none of {} is conclusive", figures(all))
+            } else {
+                format!("No regression in {} ({})", figures(all), counts(&findings))
+            };
+            let limits = if comparison.limited { "; no limit is exceeded" } else { "" };
+            format!("{said}{limits}.")
         }
         Outcome::Failed => {
             let mut said: Vec<usize> = Vec::new();
@@ -185,16 +205,24 @@ pub fn summary(comparison: &Comparison) -> String {
                 }
             }
             let first = comparison.breaches.first().map(|breach| breach.text.as_str()).unwrap_or_default();
+            // A limit may be exceeded by what is as it was, or of which too little is known to tell.
+            let is_worse = said
+                .first()
+                .and_then(|index| comparison.findings.get(*index))
+                .is_some_and(|finding| finding.verdict.is_regression());
+            let what = if is_worse { "Regression" } else { "Over the limit" };
             let rest = match said.len() - 1 {
                 0 => String::new(),
                 1 => "; and 1 more figure is too much".to_owned(),
                 more => format!("; and {more} more figures are too much"),
             };
-            format!("Regression: {first}{rest}.")
+            format!("{what}: {first}{rest}.")
         }
     }
 }
 
-fn figures(count: usize) -> String {
-    if count == 1 { "1 figure".to_owned() } else { format!("{} figures", units::count(count as u64)) }
+/// `1 figure`, `40 figures`.
+#[must_use]
+pub fn figures(count: usize) -> String {
+    units::counted(count as u64, "figure", "figures")
 }

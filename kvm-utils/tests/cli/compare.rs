@@ -50,7 +50,12 @@ fn exit_codes() -> Outcome {
     let ran = boots("boot", &limits).exits_with(1);
     assert!(ran.stdout.contains("limit: exits.class.io max_rate 100"), "{}", ran.stdout);
     // Nobody counted these.
-    boots("boot", "--noun io").exits_with(3);
+    let ran = boots("boot", "--noun io").exits_with(3);
+    let said = "the recordings have no drill-down in common in which anything was counted\nNOT COMPARABLE\n";
+    assert!(ran.stdout.ends_with(said), "{}", ran.stdout);
+    let document: Value =
+        serde_json::from_str(&boots("boot", "--noun io -o json").exits_with(3).stdout).expect("JSON");
+    assert_eq!((&document["comparable"], &document["outcome"]), (&false.into(), &"not comparable".into()));
     Ok(())
 }
 
@@ -134,8 +139,12 @@ fn bench() -> Outcome {
 
     let ran = tool(&format!("compare {base} {}", boot("boot-01"))).run().exits_with(2);
     assert!(ran.stderr.contains("compare recordings with recordings"), "{}", ran.stderr);
-    let ran = tool(&format!("compare {base} {new} --per boot")).run().exits_with(2);
-    assert!(ran.stderr.contains("leave out --limits and --per"), "{}", ran.stderr);
+    // What they have no use for is not left out silently.
+    for option in ["--per boot", "--by vm", "--noun io", "--figure rate", "--min-change 5"] {
+        let ran = tool(&format!("compare {base} {new} {option}")).run().exits_with(2);
+        let name = option.split(' ').next().expect("a name");
+        assert!(ran.stderr.contains(&format!("{name} is for recordings")), "{}", ran.stderr);
+    }
     Ok(())
 }
 

@@ -240,18 +240,69 @@ fn limits_decide_where_there_are_some() {
     assert_eq!(asked("[exits]\nmax_rate = 1500\n").0, ["exits max_rate 1,500"]);
     // The only reason of its class is its class.
     assert_eq!(asked("[exits.class.io]\nmax_rate = 400\n").0, ["exits.class.io max_rate 400"]);
-    assert_eq!(asked("[exits.reason.io]\nmax_increase = \"50%\"\n").0, ["exits.row.io max_increase 50%"]);
+    assert_eq!(asked("[exits.reason.io]\nmax_increase = \"50%\"\n").0, ["exits.reason.io max_increase 50%"]);
     assert_eq!(asked("[exits.reason.io]\nmax_increase = \"200%\"\n").0, Vec::<String>::new());
     assert_eq!(
         asked("[exits.reason.msr]\nmax_mean = \"10us\"\nmax_p99 = \"1ms\"\n").0,
-        ["exits.row.msr max_mean 10us"]
+        ["exits.reason.msr max_mean 10us"]
     );
-    assert_eq!(asked("[exits.reason.msr]\nmax_p99 = \"100us\"\n").0, ["exits.row.msr max_p99 100us"]);
+    assert_eq!(asked("[exits.reason.msr]\nmax_p99 = \"100us\"\n").0, ["exits.reason.msr max_p99 100us"]);
     // The very name goes before a pattern, whatever the pattern allows.
     let text = "[exits.reason.\"*\"]\nmax_increase = \"0%\"\n[exits.reason.io]\nmax_increase = \"500%\"\n";
     assert_eq!(asked(text).0, Vec::<String>::new());
     let (none, notes) = asked("[exits.reason.wbinvd]\nmax_rate = 1\n");
-    assert!(none.is_empty() && notes.iter().any(|note| note.contains("exits.row.wbinvd")), "{notes:?}");
+    assert!(none.is_empty() && notes.iter().any(|note| note.contains("exits.reason.wbinvd")), "{notes:?}");
+}
+
+/// What is exceeded, and the notes.
+fn limited(base: &World, new: &World, text: &str) -> (Vec<String>, Vec<String>) {
+    let limits = Limits::parse(text, "exits.toml").unwrap();
+    let comparison = judge(base, new, &Question { limits, ..Question::default() });
+    (comparison.breaches.iter().map(|breach| breach.limit.clone()).collect(), comparison.notes)
+}
+
+#[test]
+fn a_limit_of_a_class_holds_though_its_only_reason_has_another() {
+    let usual = World { intervals: 40, ..World::usual() };
+    let more = usual.clone().with(IO, 240.0, 61e3);
+    let text = "[exits.class.io]\nmax_rate = 400\n[exits.reason.\"*\"]\nmax_rate = 5000\n";
+    assert_eq!(limited(&usual, &more, text).0, ["exits.class.io max_rate 400"]);
+}
+
+#[test]
+fn a_limit_that_cannot_be_checked_is_named() {
+    let usual = World { intervals: 40, ..World::usual() };
+    for text in ["[io]\nmax_rate = 1\n", "[io.row.\"0x608*\"]\nmax_rate = 1\n"] {
+        let (none, notes) = limited(&usual, &usual, text);
+        let place = text.lines().next().unwrap().trim_matches(['[', ']']).replace('"', "");
+        let is_named = notes.iter().any(|note| note.contains("was not recorded") && note.ends_with(&place));
+        assert!(none.is_empty() && is_named, "{notes:?}");
+    }
+    // Eight events have a mean, but no 99 % that take no longer.
+    let mut seldom = usual.clone();
+    seldom.exits.insert(READ_DR0, (0.3, 11e3));
+    let text = "[exits.reason.read_dr0]\nmax_mean = \"1us\"\nmax_p99 = \"1us\"\n";
+    let (exceeded, notes) = limited(&seldom, &seldom, text);
+    assert_eq!(exceeded, ["exits.reason.read_dr0 max_mean 1.0us"]);
+    assert!(notes.iter().any(|note| note.ends_with(": exits.reason.read_dr0 max_p99")), "{notes:?}");
+    // What happens no more takes no time.
+    let mut gone = usual.clone();
+    gone.exits.remove(&CPUID);
+    let (none, notes) = limited(&usual, &gone, "[exits.reason.cpuid]\nmax_p99 = \"1us\"\n");
+    assert!(none.is_empty() && !notes.iter().any(|note| note.contains("limits")), "{notes:?}");
+}
+
+#[test]
+fn a_limit_below_what_matters_otherwise_is_held() {
+    let steady = World { intervals: 40, load: 0.002, noise: Noise::Correlated(0.0), ..World::usual() };
+    let [usual, more] = [20_000.0, 20_700.0].map(|rate| {
+        let mut world = steady.clone();
+        world.exits.insert(IO, (rate, 9e3));
+        world
+    });
+    let text = "[exits.reason.io]\nmax_increase = \"1%\"\n";
+    assert_eq!(limited(&usual, &more, text).0, ["exits.reason.io max_increase 1%"]);
+    assert_eq!(judge(&usual, &more, &Question::default()).outcome(), Outcome::Passed);
 }
 
 #[test]

@@ -7,7 +7,10 @@ use kvm_utils::{
         Comparison, Outcome, Per, Question, Recorded, compare,
         finding::{Finding, Verdict},
         table::What,
-        view::{json, junit, markdown, table},
+        view::{
+            json, junit, markdown,
+            table::{self, Shown},
+        },
     },
     drilldown::exits::rows::COLUMNS,
     model::{Cell, Durations, Row},
@@ -118,7 +121,7 @@ proptest! {
         let (base, new) = ([base.record(&mut random, "a")], [new.record(&mut random, "b")]);
         let comparison = compare(&base, &new, &Question::default());
         let style = Style { width: Some(200), unicode: true, ..Style::default() };
-        let (text, marks) = (table::render(&comparison, &style, true), markdown::render(&comparison));
+        let (text, marks) = (table::render(&comparison, &style, Shown::All), markdown::render(&comparison));
         let document = json::document(&comparison);
         let xml = junit::render(&comparison);
         prop_assert_eq!(xml.matches("<testcase ").count(), comparison.findings.len());
@@ -186,7 +189,7 @@ proptest! {
         let question = Question { per, by, ..Question::default() };
         let comparison = compare(&base, &new, &question);
         let style = Style { width: Some(width), unicode: false, ..Style::default() };
-        let text = table::render(&comparison, &style, true);
+        let text = table::render(&comparison, &style, Shown::All);
         prop_assert!(text.lines().all(|line| line.chars().count() <= width), "{}", text);
         for text in [text, markdown::render(&comparison), junit::render(&comparison), json::line(&comparison).unwrap()] {
             prop_assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{:?}", text);

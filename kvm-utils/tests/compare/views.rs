@@ -1,11 +1,17 @@
 //! What people and programs read.
 
+use std::{collections::BTreeSet, fs, path::Path};
+
 use insta::assert_snapshot;
 use kvm_utils::{
     compare::{
         Comparison, Per, Question, Recorded, compare,
         limits::Limits,
-        view::{json, junit, markdown, table},
+        view::{
+            json, junit, markdown,
+            table::{self, Shown},
+        },
+        words,
     },
     view::Style,
 };
@@ -56,7 +62,7 @@ fn limited() -> Comparison {
 
 fn narrow(comparison: &Comparison) -> String {
     let style = Style { width: Some(80), ..Style::default() };
-    let text = table::render(comparison, &style, false);
+    let text = table::render(comparison, &style, Shown::Worst);
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     text
 }
@@ -87,10 +93,49 @@ fn tables_of_another_machine() {
 }
 
 #[test]
+fn a_live_run_is_told_of_no_option_that_its_command_lacks() {
+    let style = Style { width: Some(80), ..Style::default() };
+    let live = |comparison: &Comparison| table::render(comparison, &style, Shown::Live);
+    let mut many = same();
+    many.findings = many.findings.iter().cycle().take(39).cloned().collect();
+    assert!(narrow(&many).contains(" same; --all shows them\n"), "{}", narrow(&many));
+    assert!(!live(&many).contains("--all") && live(&many).contains(" same\n"), "{}", live(&many));
+    let refused = live(&other_machine(false));
+    assert!(refused.contains("record this run and compare with --force"), "{refused}");
+    assert!(!live(&regression(&Question::default())).contains("(--base"));
+}
+
+#[test]
+fn the_sentence_claims_no_more_than_is_known() {
+    let lenient = Limits::parse("[exits]\nmax_rate = 500000\n", "exits.toml").unwrap();
+    let allowed = regression(&Question { limits: lenient.clone(), ..Question::default() });
+    assert_eq!(
+        words::summary(&allowed),
+        "Nothing is too much in 11 figures (5 worse, 2 inconclusive, 1 gone, 3 same); no limit is exceeded."
+    );
+    // One boot a side tells nothing but whether limits are kept.
+    let boot = |limits: Limits| Question { per: Per::Run("boot"), limits, ..Question::default() };
+    let kept = regression(&boot(lenient));
+    assert!(
+        words::summary(&kept).starts_with("No regression shown, but none of ")
+            && words::summary(&kept).ends_with(" figures is conclusive; no limit is exceeded."),
+        "{}",
+        words::summary(&kept)
+    );
+    let strict = Limits::parse("[exits.reason.msr]\nmax_rate = 100\n", "exits.toml").unwrap();
+    let over = words::summary(&regression(&boot(strict)));
+    assert!(
+        over.starts_with("Over the limit: msr (class msr): exits, ")
+            && over.ends_with(" (limit: exits.reason.msr max_rate 100)."),
+        "{over}"
+    );
+}
+
+#[test]
 fn colours_say_nothing_that_words_do_not() {
     let comparison = regression(&Question::default());
     let plain = Style { width: Some(80), ..Style::default() };
-    let coloured = table::render(&comparison, &Style { color: true, ..plain }, false);
+    let coloured = table::render(&comparison, &Style { color: true, ..plain }, Shown::Worst);
     assert!(coloured.contains("\u{1b}[31m") && coloured.contains("\u{1b}[32m"), "{coloured}");
     let mut stripped = String::new();
     let mut rest = coloured.as_str();
@@ -99,7 +144,7 @@ fn colours_say_nothing_that_words_do_not() {
         rest = after.split_once('m').unwrap().1;
     }
     stripped.push_str(rest);
-    assert_eq!(stripped, table::render(&comparison, &plain, false));
+    assert_eq!(stripped, table::render(&comparison, &plain, Shown::Worst));
 }
 
 #[test]
@@ -130,6 +175,46 @@ fn json_for_programs() {
     }
     round(&mut document);
     assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
+}
+
+/// Keys in the first column of the tables of a part of docs/json.md.
+fn documented(part: &str) -> BTreeSet<String> {
+    let cells = part.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let names = cells.flat_map(|cell| cell.split(['`', ',', ' ']).filter(|name| !name.is_empty()));
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn docs_name_every_key_of_json() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/json.md");
+    let text = fs::read_to_string(path).unwrap();
+    let section = text.split("\n## ").find(|part| part.starts_with("`compare`")).unwrap();
+    let (document, results) = section.split_once("\n### results\n").unwrap();
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    for comparison in [limited(), same(), other_machine(false), other_machine(true)] {
+        let real = json::document(&comparison);
+        assert_eq!(keys(&real), documented(document));
+        for result in real["results"].as_array().unwrap() {
+            assert_eq!(keys(result), documented(results));
+        }
+        // What is within these is told in their rows.
+        let within =
+            ["base", "new", "differ", "breaches"].into_iter().flat_map(|list| real[list].as_array().unwrap());
+        let names = within.flat_map(&keys).chain(keys(&real["counts"]));
+        for name in names {
+            assert!(document.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_interval_is_told_only_where_there_is_one() {
+    // Of one file a side there is one ratio, which is no interval.
+    let lone = |question| json::document(&regression(&question));
+    let of_boot = lone(Question { per: Per::Run("boot"), ..Question::default() });
+    assert!(of_boot["results"].as_array().unwrap().iter().all(|one| one["ci"].is_null()), "{of_boot}");
+    assert!(json::document(&same())["results"][1]["ci"][0].is_number());
+    assert!(lone(Question::default())["results"][0]["ci"][0].is_number());
 }
 
 /// Another mathematical library may give other last digits.

@@ -50,7 +50,7 @@ pub fn document(comparison: &Comparison) -> Value {
             Method::Blocks => "blocks",
             Method::Files => "files",
         }),
-        "comparable": comparison.differ.is_empty(),
+        "comparable": comparison.differ.is_empty() && comparison.outcome() != Outcome::NotComparable,
         "forced": comparison.forced,
         "differ": comparison.differ.iter()
             .map(|one| json!({"fact": one.fact, "base": one.base, "new": one.new})).collect::<Vec<_>>(),

@@ -37,10 +37,8 @@ pub fn render(comparison: &Comparison) -> String {
         table(&shown, comparison, &mut page);
     }
     if !folded.is_empty() {
-        page.push_str(&format!(
-            "\n<details><summary>{} figures that show no change</summary>\n\n",
-            folded.len()
-        ));
+        let counts = words::counts(&folded.iter().map(|(_, finding)| *finding));
+        page.push_str(&format!("\n<details><summary>{counts}</summary>\n\n"));
         table(&folded, comparison, &mut page);
         page.push_str("\n</details>\n");
     }

@@ -20,11 +20,22 @@ const SHORTEST_NAME: usize = 12;
 /// Too many breaches are nobody's to read one by one.
 const BREACHES: usize = 10;
 
+/// How much is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// The worst, and what changed.
+    Worst,
+    /// Every figure.
+    All,
+    /// The worst, after a live run, whose command has no options for more.
+    Live,
+}
+
 const TITLES: [&str; 7] = ["ROW", "FIGURE", "BASE", "NEW", "CHANGE", "SURE", "VERDICT"];
 
-/// Writes a comparison; every line ends with a newline. `all` shows every figure.
+/// Writes a comparison; every line ends with a newline.
 #[must_use]
-pub fn render(comparison: &Comparison, style: &Style, all: bool) -> String {
+pub fn render(comparison: &Comparison, style: &Style, shown: Shown) -> String {
     let mut page = Page { style, text: String::new() };
     page.line(&side("base", &comparison.base, style), Paint::Heading);
     page.line(&side("new ", &comparison.new, style), Paint::Heading);
@@ -36,13 +47,14 @@ pub fn render(comparison: &Comparison, style: &Style, all: bool) -> String {
             page.wrapped("  ", &format!("{}: {} | {}", one.fact, one.base, one.new), Paint::Plain);
         }
         if !comparison.forced {
-            page.line(
-                "--force compares them all the same; what differs is then a cause like any other",
-                Paint::Plain,
-            );
+            let how = match shown {
+                Shown::Worst | Shown::All => "--force compares them all the same",
+                Shown::Live => "record this run and compare with --force",
+            };
+            page.line(&format!("{how}; what differs is then a cause like any other"), Paint::Plain);
         }
     }
-    rows(comparison, &mut page, all);
+    rows(comparison, &mut page, shown);
     unclear(comparison, &mut page);
     for note in &comparison.notes {
         page.wrapped("note  ", note, Paint::Plain);
@@ -56,6 +68,9 @@ pub fn render(comparison: &Comparison, style: &Style, all: bool) -> String {
             Paint::Bad,
         );
     }
+    if comparison.outcome() == Outcome::NotComparable && comparison.differ.is_empty() {
+        page.wrapped("", words::NOTHING_IN_COMMON, Paint::Plain);
+    }
     let (last, paint) = last(comparison);
     page.line(&last, paint);
     page.text
@@ -63,13 +78,13 @@ pub fn render(comparison: &Comparison, style: &Style, all: bool) -> String {
 
 /// The line that says it all.
 fn last(comparison: &Comparison) -> (String, Paint) {
-    let all = comparison.findings.len();
+    let (all, counts) = (comparison.findings.len(), words::counts(&comparison.findings.iter()));
     match comparison.outcome() {
         Outcome::NotComparable => ("NOT COMPARABLE".to_owned(), Paint::Bad),
-        Outcome::Passed => (format!("passed  {all} figures: {}", words::counts(comparison)), Paint::Good),
+        Outcome::Passed => (format!("passed  {}: {counts}", words::figures(all)), Paint::Good),
         Outcome::Failed => {
             let count = (0..all).filter(|index| is_too_much(*index, comparison)).count();
-            (format!("FAILED  {count} of {all} figures: {}", words::counts(comparison)), Paint::Bad)
+            (format!("FAILED  {count} of {}: {counts}", words::figures(all)), Paint::Bad)
         }
     }
 }
@@ -93,18 +108,14 @@ fn side(title: &str, files: &[Source], style: &Style) -> String {
     }
 }
 
-fn rows(comparison: &Comparison, page: &mut Page<'_>, all: bool) {
-    let is_wanted = |(place, (index, finding)): &(usize, (usize, &Finding))| {
-        all || *place < ROWS || finding.verdict.is_change() || is_too_much(*index, comparison)
+fn rows(comparison: &Comparison, page: &mut Page<'_>, how_much: Shown) {
+    let is_wanted = |(index, finding): &(usize, &Finding)| {
+        how_much == Shown::All
+            || *index < ROWS
+            || finding.verdict.is_change()
+            || is_too_much(*index, comparison)
     };
-    let shown: Vec<(usize, &Finding)> = comparison
-        .findings
-        .iter()
-        .enumerate()
-        .enumerate()
-        .filter(is_wanted)
-        .map(|(_, shown)| shown)
-        .collect();
+    let (shown, hidden): (Vec<_>, Vec<_>) = comparison.findings.iter().enumerate().partition(is_wanted);
     if shown.is_empty() {
         return;
     }
@@ -156,12 +167,10 @@ fn rows(comparison: &Comparison, page: &mut Page<'_>, all: bool) {
         };
         page.line(&line(row), paint);
     }
-    let hidden = comparison.findings.len() - shown.len();
-    if hidden > 0 {
-        page.line(
-            &format!("{hidden} more figures, inconclusive or the same; --all shows them"),
-            Paint::Faint,
-        );
+    if !hidden.is_empty() {
+        let counts = words::counts(&hidden.iter().map(|(_, finding)| *finding));
+        let remedy = if how_much == Shown::Live { "" } else { "; --all shows them" };
+        page.line(&format!("and {counts}{remedy}"), Paint::Faint);
     }
 }
 
