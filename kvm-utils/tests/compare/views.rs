@@ -238,33 +238,3 @@ fn many_files_are_named_by_the_first_and_the_last() {
         "{text}"
     );
 }
-
-/// The keys of a JSON object, and of the objects within; not those of `key` and `counts`, which are data.
-fn keys(value: &Value, found: &mut std::collections::BTreeSet<String>) {
-    match value {
-        Value::Object(object) => {
-            for (key, value) in object {
-                found.insert(key.clone());
-                if key != "key" && key != "counts" {
-                    keys(value, found);
-                }
-            }
-        }
-        Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
-        _ => {}
-    }
-}
-
-#[test]
-fn every_key_is_documented() {
-    let docs = include_str!("../../../docs/json.md");
-    let section = docs.split("\n## ").find(|section| section.starts_with("`compare`\n")).unwrap();
-    let mut found = std::collections::BTreeSet::new();
-    for comparison in [regression(&Question::default()), limited(), other_machine(true)] {
-        keys(&serde_json::from_str(&json::line(&comparison).unwrap()).unwrap(), &mut found);
-    }
-    found.remove("schema");
-    assert!(found.len() > 30, "{found:?}");
-    let missing: Vec<&String> = found.iter().filter(|key| !section.contains(&format!("`{key}`"))).collect();
-    assert_eq!(missing, Vec::<&String>::new());
-}

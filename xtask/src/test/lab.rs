@@ -16,7 +16,7 @@ use crate::release::{self, Release};
 /// The line the lab program prints when it has come to its end.
 const DONE: &str = "lab-done";
 
-/// How long a lab may run, and how long between two tests: the longest is killed after 5 minutes.
+/// How long a lab may run, and how long it may be silent: tests that take longer than 5 minutes print meanwhile.
 const LIMITS: Limits = Limits { whole: Duration::from_secs(40 * 60), silence: Duration::from_secs(7 * 60) };
 
 /// The lab for the tests that one lab is enough for.

@@ -78,15 +78,15 @@ fn exit_budget(context: &Context) -> Result<Verdict> {
     ensure!(recorded.status.success(), "{}", String::from_utf8_lossy(&recorded.stderr));
     fs::rename(runner.path("new.kvmrec"), runner.path("base.kvmrec"))?;
 
-    let (code, shown) = runner.job()?;
+    let (code, shown) = job(&runner)?;
     // Of one boot a side nothing is said but whether it keeps the limits.
     let sentence = shown.lines().next().unwrap_or_default();
     ensure!(
         code == Some(0) && sentence.starts_with("✅ **") && sentence.ends_with("; no limit is exceeded.**"),
         "{code:?}: {shown}"
     );
-    runner.guest(context, "clocksource=acpi_pm")?;
-    let (code, shown) = runner.job()?;
+    runner.boots("clocksource=acpi_pm")?;
+    let (code, shown) = job(&runner)?;
     let sentence = shown.lines().next().unwrap_or_default();
     eprintln!("  {sentence}");
     ensure!(code == Some(1) && sentence.starts_with("❌ **Over the limit: "), "{code:?}: {shown}");
