@@ -12,6 +12,7 @@ pub mod export;
 pub mod host;
 pub mod model;
 pub mod recording;
+pub mod replace;
 pub mod selftest;
 pub mod session;
 pub mod view;

@@ -9,7 +9,7 @@ use kvm_utils_common::{
 use super::mapped::Mapped;
 
 /// What the record of one vCPU says apart from its cells.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Head {
     /// Index of the record.
     pub slot: u32,

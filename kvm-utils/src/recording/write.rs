@@ -2,8 +2,8 @@
 
 use std::{
     collections::HashMap,
-    fs::{File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    fs::File,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,11 @@ use super::{
     frame::{Kind, Packer},
     wire::{End, Header, Interval, SampleWire, WhoWire},
 };
-use crate::{drilldown::sample::Sample, host::qmp::DeviceMap};
+use crate::{
+    drilldown::sample::Sample,
+    host::qmp::DeviceMap,
+    replace::{ReplaceError, replace},
+};
 
 /// A recording under way. Each interval is in the file when [`Recorder::interval`] returns: nothing waits in our memory, so
 /// that what was recorded stays, however we end.
@@ -36,21 +40,15 @@ impl Recorder {
     ///
     /// If there is another file, or it cannot be written.
     pub fn create(path: &Path, header: Header) -> Result<Self, RecordingError> {
-        let fail = |what, error| RecordingError::File { what, path: path.to_owned(), error };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|error| fail("write", error))?;
-        let mut first = Vec::new();
-        (&mut file).take(MAGIC.len() as u64).read_to_end(&mut first).map_err(|error| fail("read", error))?;
-        if !first.is_empty() && first != MAGIC {
-            let other = io::Error::other("there is another file, which is no recording; name a new one");
-            return Err(fail("write", other));
-        }
-        file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(|error| fail("write", error))?;
+        let file = replace(path, MAGIC).map_err(|error| {
+            let error = match error {
+                ReplaceError::Foreign => {
+                    io::Error::other("there is another file, which is no recording; name a new one")
+                }
+                ReplaceError::File(error) => error,
+            };
+            RecordingError::File { what: "write", path: path.to_owned(), error }
+        })?;
         let mut recorder = Self {
             path: path.to_owned(),
             file,
@@ -112,8 +110,11 @@ impl Recorder {
     /// If it cannot be written.
     pub fn finish(mut self, end: &End) -> Result<u64, RecordingError> {
         self.json(Kind::End, end)?;
-        self.file.sync_all().map_err(|error| self.fail(error))?;
-        Ok(self.whole)
+        match self.file.sync_all() {
+            // A pipe, for instance.
+            Err(error) if error.kind() != io::ErrorKind::InvalidInput => Err(self.fail(error)),
+            _ => Ok(self.whole),
+        }
     }
 
     /// Length of the file so far, bytes.

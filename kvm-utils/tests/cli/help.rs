@@ -1,5 +1,7 @@
 //! Help: complete, within 80 columns, and with examples that work.
 
+use std::{fs, path::Path};
+
 use clap::Parser as _;
 use kvm_utils::cmd::Cli;
 
@@ -13,7 +15,7 @@ pub const TESTS: &[Test] = &[
     ("help::examples_are_right", examples),
     ("help::no_arguments_show_help_and_are_a_mistake", no_arguments),
     ("help::version", version),
-    ("help::of_the_readme_is_what_is_printed", readme),
+    ("help::of_the_documents_is_what_is_printed", documents),
 ];
 
 const COMMANDS: [(&str, &str); 9] = [
@@ -71,24 +73,49 @@ fn version() -> Outcome {
     Ok(())
 }
 
-const README: &str = include_str!("../../../README.md");
+/// Columns of the terminal that the documents were made with.
+const DOCUMENTS_WIDTH: &str = "100";
 
-/// Its lines are up to 100 columns wide.
-fn readme() -> Outcome {
-    let blocks: Vec<&str> = README.split("```").skip(1).step_by(2).collect();
+/// The calls for help in a document's console blocks, each with the text that it shows as their output.
+fn shown(text: &str) -> Vec<(String, String)> {
+    let mut shown = Vec::new();
+    // Between each two fences is a block, after its language.
+    for block in text.split("```").skip(1).step_by(2) {
+        let (_, block) = block.split_once('\n').unwrap_or_default();
+        for session in format!("\n{block}").split("\n$ ").skip(1) {
+            let (call, output) = session.split_once('\n').unwrap_or((session, ""));
+            let mut words = call.split_whitespace().skip_while(|word| *word == "sudo");
+            let program = words.next().unwrap_or_default();
+            let is_help = words.clone().any(|word| ["-h", "--help", "help"].contains(&word));
+            if is_help && program.starts_with("kvm-") {
+                assert_eq!(program, "kvm-utils", "no test compares what this prints: {call}");
+                shown.push((words.collect::<Vec<_>>().join(" "), output.trim_end().to_owned()));
+            }
+        }
+    }
+    shown
+}
+
+fn documents() -> Outcome {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
+    let mut files = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+    let docs = fs::read_dir(root.join("docs")).expect("documents");
+    files.extend(docs.map(|entry| entry.expect("a document").path()));
     let mut compared = 0;
-    for block in blocks {
-        let Some((command, shown)) = block.split_once("\n$ kvm-utils ").and_then(|(_, b)| b.split_once('\n'))
-        else {
-            continue;
-        };
-        if command.ends_with(" -h") {
-            let tool = tool(command);
-            let output = tool.command().env("COLUMNS", "100").output().unwrap();
-            assert_eq!(tool.ran(&output).exits_with(0).stdout, shown, "README.md shows another {command}");
+    for file in files.iter().filter(|file| file.extension().is_some_and(|is| is == "md")) {
+        for (call, text) in shown(&fs::read_to_string(file).expect("a document")) {
+            let tool = tool(&call);
+            let output = tool.command().env("COLUMNS", DOCUMENTS_WIDTH).output().expect("the binary starts");
+            let ran = tool.ran(&output).exits_with(0);
+            let place = file.display();
+            assert_eq!(
+                ran.stdout.trim_end(),
+                text,
+                "{place} shows another help of {call}: left is what is printed"
+            );
             compared += 1;
         }
     }
-    assert!(compared > 0);
+    assert!(compared > 0, "no document shows any help");
     Ok(())
 }

@@ -1,48 +1,28 @@
 //! Intervals add up to the run.
 
+use std::time::{Duration, Instant};
+
 use kvm_utils::{
-    bpf::snapshot::{CellCopy, Head, Snapshot},
-    drilldown::{
-        exits::collect::Collection,
-        sample::{Sample, Scope, add},
+    bpf::{
+        rows::Slice,
+        snapshot::{CellCopy, Head, Snapshot},
     },
+    drilldown::{
+        exits::{collect::Collection, rows::ByCode},
+        sample::{Sample, Scope, VcpuSample, VmSample, add},
+    },
+    model::Vm,
 };
 use kvm_utils_common::{
     hist::{BUCKETS, bucket},
     vcpu::STATE_LIVE,
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
 use crate::sample::sample;
 
 /// Durations that came in each interval; whether an exit goes on at its end.
 type Intervals = Vec<(Vec<u64>, bool)>;
-
-fn head(pending_since: u64) -> Head {
-    Head {
-        slot: 1,
-        state: STATE_LIVE,
-        key: 1 << 40,
-        kvm: 9,
-        since: 1,
-        until: 0,
-        kvm_exits_first: 0,
-        kvm_exits_last: u64::MAX,
-        taken_at_exit: false,
-        vcpu_id: 0,
-        isa: 2,
-        tgid: 10,
-        tid: 11,
-        ns_tgid: 10,
-        ns_tid: 11,
-        comm: [0; 16],
-        pending_since,
-        pending_cell: 120,
-        unpaired_exits: 0,
-        unpaired_entries: 0,
-        cells: (0, 1),
-    }
-}
 
 proptest! {
     /// What a recording gives for a time is what a live run over that time gives.
@@ -72,7 +52,16 @@ proptest! {
                 min_ns: all.iter().min().copied().unwrap_or(u64::MAX),
                 max_ns: all.iter().max().copied().unwrap_or(0),
             };
-            let head = head(if *goes_on { now - 500 } else { 0 });
+            let head = Head {
+                slot: 1,
+                state: STATE_LIVE,
+                since: 1,
+                isa: 2,
+                pending_since: if *goes_on { now - 500 } else { 0 },
+                pending_cell: 120,
+                cells: (0, 1),
+                ..Head::default()
+            };
             let snapshot = Snapshot { time_ns: now, vcpus: vec![head], cells: vec![cell] };
             collection.absorb(&snapshot, &|_, _| Some(buckets.clone()), false);
             collection.close_interval();
@@ -96,6 +85,51 @@ proptest! {
         let mut whole = a;
         whole.follow(&right);
         prop_assert_eq!(numbers(whole), numbers(left));
+    }
+}
+
+/// VMs of these numbers, each with one vCPU, which was there for so many nanoseconds.
+fn vms(serials: impl Iterator<Item = u64>) -> Vec<VmSample> {
+    let vcpu = |serial: u64| VcpuSample {
+        key: (serial as u32, serial),
+        id: Some(0),
+        tid: serial as u32,
+        ended: false,
+        isa: 2,
+        wall_ns: serial,
+        exits: ByCode::new(),
+        slice: Slice::default(),
+        unpaired: (0, 0),
+        running: None,
+    };
+    let vm = |serial| VmSample {
+        serial,
+        tgid: serial as u32,
+        who: Vm::default(),
+        settled: false,
+        vcpus: vec![vcpu(serial)],
+    };
+    serials.map(vm).collect()
+}
+
+/// Half of them end, others come in their place. Were each looked for among all, this would take half a minute.
+#[test]
+fn each_of_many_vms_follows_itself_and_soon() {
+    const VMS: u64 = 50_000;
+    let any = sample().new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    let mut run = Sample { vms: vms(0..VMS), ..any.clone() };
+    let later = Sample { vms: vms((VMS / 2..VMS / 2 * 3).rev()), ..any };
+    let began = Instant::now();
+    run.follow(&later);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let serials = run.vms.iter().map(|vm| vm.serial);
+    assert!(serials.eq((0..VMS).chain((VMS..VMS / 2 * 3).rev())));
+    for vm in &run.vms {
+        let [vcpu] = vm.vcpus.as_slice() else { panic!("{vm:?}") };
+        let times = if (VMS / 2..VMS).contains(&vm.serial) { 2 } else { 1 };
+        assert_eq!(vcpu.wall_ns, vm.serial * times);
+        assert_eq!([vm.settled, vm.who.ended, vcpu.ended], [vm.serial < VMS / 2; 3], "{}", vm.serial);
     }
 }
 

@@ -1,8 +1,8 @@
 //! `kvm-utils report FILE --html`: the recording as one page.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, IsTerminal as _, Read as _, Seek as _, SeekFrom, Write as _},
+    fs::File,
+    io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,7 @@ use crate::{
     error::{Failure, say},
     model::Report,
     recording::{Recording, Series},
+    replace::{ReplaceError, replace},
     view::html::{BEGINNING, Page, Run},
 };
 
@@ -87,28 +88,13 @@ pub fn write(
 
 /// Creates the file, or empties it if it is a page of ours; any other file is left as it is.
 fn open(path: &Path) -> Result<File, Failure> {
-    let fail = |error: io::Error| Failure::host(format!("cannot write {}: {error}", path.display()));
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-    if let Err(error) = &file
-        && error.kind() == io::ErrorKind::PermissionDenied
-    {
-        // What can only be written to, a pipe for instance.
-        file = OpenOptions::new().write(true).open(path);
-    }
-    let mut file = file.map_err(fail)?;
-    if !file.metadata().map_err(fail)?.is_file() {
-        return Ok(file);
-    }
-    let mut first = Vec::new();
-    (&mut file).take(BEGINNING.len() as u64).read_to_end(&mut first).map_err(fail)?;
-    if !first.is_empty() && first != BEGINNING.as_bytes() {
-        return Err(Failure::usage(format!(
+    replace(path, BEGINNING.as_bytes()).map_err(|error| match error {
+        ReplaceError::Foreign => Failure::usage(format!(
             "{} is another file, not a page that kvm-utils wrote: name a new one, --html PAGE",
             path.display()
-        )));
-    }
-    file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(fail)?;
-    Ok(file)
+        )),
+        ReplaceError::File(error) => Failure::host(format!("cannot write {}: {error}", path.display())),
+    })
 }
 
 #[cfg(test)]

@@ -315,25 +315,12 @@ mod tests {
         Head {
             slot: 1,
             state,
-            key: 1 << 40,
-            kvm: 9,
             since: 5,
-            until: 0,
-            kvm_exits_first: 0,
-            kvm_exits_last: u64::MAX,
-            taken_at_exit: false,
-            vcpu_id: 0,
             isa: 2,
-            tgid: 10,
-            tid: 11,
-            ns_tgid: 10,
-            ns_tid: 11,
-            comm: [0; 16],
             pending_since,
             pending_cell: 120,
-            unpaired_exits: 0,
-            unpaired_entries: 0,
             cells: (0, 1),
+            ..Head::default()
         }
     }
 

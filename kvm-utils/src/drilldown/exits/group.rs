@@ -139,26 +139,14 @@ mod tests {
     fn head(slot: u32, kvm: u64, vcpu_id: u32, since: u64) -> Head {
         Head {
             slot,
-            state: 1,
-            key: 0,
             kvm,
             since,
-            until: 0,
-            kvm_exits_first: 0,
-            kvm_exits_last: u64::MAX,
-            taken_at_exit: false,
             vcpu_id,
-            isa: 2,
             tgid: 77,
             tid: 77 + slot,
             ns_tgid: 77,
             ns_tid: 77 + slot,
-            comm: [0; 16],
-            pending_since: 0,
-            pending_cell: 0,
-            unpaired_exits: 0,
-            unpaired_entries: 0,
-            cells: (0, 0),
+            ..Head::default()
         }
     }
 

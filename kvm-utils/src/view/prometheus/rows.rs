@@ -72,7 +72,10 @@ pub(super) struct Rows {
 impl Rows {
     /// Those of a report; `None` as long as it has none, since rows tell whether there are durations.
     pub fn of(report: &Report, max_series: usize) -> Option<Self> {
-        let first = report.totals.first().or_else(|| report.vms.iter().find_map(|vm| vm.rows.first()))?;
+        let of_vms = || {
+            report.vms.iter().flat_map(|vm| vm.rows.iter().chain(vm.vcpus.iter().flat_map(|vcpu| &vcpu.rows)))
+        };
+        let first = report.totals.first().or_else(|| of_vms().next())?;
         let durations = first.durations.is_some();
         let names = Names::of(report.noun, report.columns, report.one_row, durations);
         let counters = names.counters.len();
