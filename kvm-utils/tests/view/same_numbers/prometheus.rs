@@ -137,7 +137,7 @@ fn samples(
             (None, Some("_bucket")) => continue,
             (None, Some("_count")) => Where::SumOfTimed(of, rows),
             (None, Some("_sum")) => Where::Sum(of, rows, with_durations(report.noun).expect("a column")),
-            (None, _) => panic!("what is {sample}?"),
+            (None, _) => unreachable!("what is {sample}?"),
         };
         shown.push((place, Shown::Exact(number)));
     }

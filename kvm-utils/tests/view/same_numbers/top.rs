@@ -198,7 +198,7 @@ impl Table {
         let find = |(y, line): (usize, &Vec<char>)| Some((y, edges_of(text(line).trim_end(), &titles)?));
         let all = || screen.iter().map(text).collect::<Vec<_>>().join("\n");
         let Some((y, edges)) = screen.iter().enumerate().find_map(find) else {
-            panic!("no {titles:?} in\n{}", all());
+            unreachable!("no {titles:?} in\n{}", all());
         };
         let below = y + 1 + count;
         assert!(
