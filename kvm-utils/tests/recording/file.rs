@@ -120,6 +120,14 @@ fn only_a_recording_is_replaced() {
     assert!(matches!(Recording::open(&path).unwrap_err(), RecordingError::Empty(_)));
 }
 
+#[test]
+fn what_is_no_regular_file_can_be_recorded_to() {
+    let mut recorder = Recorder::create(Path::new("/dev/null"), Header::default()).unwrap();
+    recorder.interval(&[], []).unwrap();
+    let whole = recorder.length();
+    assert!(recorder.finish(&End { time: 7, status: None }).unwrap() > whole);
+}
+
 /// A file of one frame after the header.
 fn file(header: &Header, kind: Kind, payload: &[u8]) -> tempfile::NamedTempFile {
     let mut packer = Packer::new();
