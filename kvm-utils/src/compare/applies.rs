@@ -60,13 +60,13 @@ impl<'a> Sums<'a> {
             .filter(|rule| self.applies(rule, thing))
             .filter_map(|rule| Some((rule, rule.most(key)?)))
             .collect();
-        let is_of = |level: u8, rule: &Rule| match &rule.target {
-            Target::Row(_) => level == 0,
-            Target::Class(_) => level == 1,
-            Target::Total => level == 2,
+        let level_of = |rule: &Rule| match &rule.target {
+            Target::Row(_) => 0,
+            Target::Class(_) => 1,
+            Target::Total => 2,
         };
         let closest = |level: u8| {
-            let those = fitting.iter().filter(|(rule, _)| is_of(level, rule));
+            let those = fitting.iter().filter(|(rule, _)| level_of(rule) == level);
             those.max_by_key(|(rule, _)| match &rule.target {
                 Target::Total => (true, 0),
                 Target::Class(name) | Target::Row(name) => (!is_glob(name), literal(name)),

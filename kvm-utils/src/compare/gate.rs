@@ -68,13 +68,7 @@ fn shown(key: Key, most: f64) -> String {
 
 /// Whether it is the figure that a key is about.
 fn is_about(finding: &Finding, key: Key) -> bool {
-    matches!(
-        (key, finding.measure),
-        (Key::Increase, _)
-            | (Key::Rate, Some(Measure::Rate))
-            | (Key::Mean, Some(Measure::Mean))
-            | (Key::P99, Some(Measure::P99))
-    )
+    key == Key::Increase || finding.measure.and_then(Measure::limit) == Some(key)
 }
 
 fn is_exceeded(finding: &Finding, key: Key, most: f64) -> bool {

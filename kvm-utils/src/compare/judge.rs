@@ -1,5 +1,7 @@
 //! Judges every figure of every row, and holds the rate of false alarms over all of them together.
 
+use std::borrow::Cow;
+
 use kvm_bench::compare::statistics::{self as shared, Floor, SIGNIFICANT, Size};
 
 use super::{
@@ -118,12 +120,8 @@ fn measures(table: &Table, subject: &Subject, sums: &Sums<'_>, question: &Questi
 
 /// Whether a limit says how long such events may take by this figure.
 fn is_limited(measure: Measure, thing: Thing<'_>, sums: &Sums<'_>, question: &Question) -> bool {
-    let key = match measure {
-        Measure::Mean => Key::Mean,
-        Measure::P99 => Key::P99,
-        Measure::Rate | Measure::Busy | Measure::Time(..) => return false,
-    };
-    !sums.rules(&question.limits.rules, key, thing).is_empty()
+    let key = measure.limit().filter(|key| *key != Key::Rate);
+    key.is_some_and(|key| !sums.rules(&question.limits.rules, key, thing).is_empty())
 }
 
 /// The smallest relative change that matters. Who asks for less wants to know of less.
@@ -297,8 +295,10 @@ impl Candidate {
                 self.is_judged = base.len() >= RUNS && new.len() >= RUNS;
             }
             Method::Blocks if base.len() >= LEAST_BLOCKS && new.len() >= LEAST_BLOCKS => {
-                let [base, new] = self.series();
-                self.answer = serial::compare(&base, &new);
+                self.answer = {
+                    let [base, new] = &*self.series();
+                    serial::compare(base, new)
+                };
                 if let Some(Answer::Difference(difference)) = &self.answer {
                     self.finding.worth = Some(difference.worth);
                     let has_ratio = !self.finding.events.contains(&0);
@@ -315,12 +315,12 @@ impl Candidate {
 
     /// What is compared of each block: its figure as a logarithm; where one side has no event at all, how much the other one varies
     /// says nothing of that, and what is compared is whether there was any.
-    fn series(&self) -> [Vec<Vec<f64>>; 2] {
+    fn series(&self) -> Cow<'_, [Vec<Vec<f64>>; 2]> {
         if self.measure != Measure::Rate || !self.finding.events.contains(&0) {
-            return self.logs.clone();
+            return Cow::Borrowed(&self.logs);
         }
         let is_any = |file: &Vec<f64>| file.iter().map(|figure| f64::from(u8::from(*figure > 0.0))).collect();
-        [0, 1].map(|side: usize| self.figures[side].iter().map(is_any).collect())
+        Cow::Owned([0, 1].map(|side: usize| self.figures[side].iter().map(is_any).collect()))
     }
 
     /// How long events of several kinds take changes with their mix, though none of them takes longer.

@@ -1,6 +1,6 @@
 //! What is told of a row: how often, how long, and what is too small a change to matter.
 
-use super::tally::Tally;
+use super::{limits::Key, tally::Tally};
 use crate::model::Column;
 
 /// A figure of a row.
@@ -76,6 +76,17 @@ impl Measure {
             Self::Mean => Kind::Mean,
             Self::P99 => Kind::P99,
             Self::Busy | Self::Time(..) => Kind::Time,
+        }
+    }
+
+    /// What limits it by itself, if anything does.
+    #[must_use]
+    pub const fn limit(self) -> Option<Key> {
+        match self {
+            Self::Rate => Some(Key::Rate),
+            Self::Mean => Some(Key::Mean),
+            Self::P99 => Some(Key::P99),
+            Self::Busy | Self::Time(..) => None,
         }
     }
 
