@@ -30,7 +30,8 @@ pub enum TracerError {
     },
     /// A program could not be attached.
     #[error(
-        "cannot attach to {target}: {}; {}", cause(.source.as_ref()), attach_remedy(.source.as_ref())
+        "cannot attach to {target}: {}; {}", cause(.source.as_ref()),
+        refused_or(.source, "is KVM's vendor module (kvm_intel or kvm_amd) loaded? `kvm-utils caps` tells what is there")
     )]
     Attach {
         /// Tracepoint or function.
@@ -43,7 +44,7 @@ pub enum TracerError {
     #[error(
         "the kernel cannot tell when it destroys a vCPU, without which a new one at the same address would be taken for \
          it: no kprobe on {VCPU_DESTROY_SYMBOL} ({}); {}",
-        cause(.0.as_ref()), if is_refused(.0.as_ref()) { PERF_REFUSED } else { "use --source tracepoint" }
+        cause(.0.as_ref()), refused_or(.0, "use --source tracepoint")
     )]
     NoDestroyHook(#[source] Box<ProgramError>),
     /// A map of the object is not as this tool knows it.
@@ -69,25 +70,13 @@ pub enum TracerError {
     },
 }
 
-fn attach_remedy(error: &ProgramError) -> &'static str {
-    if is_refused(error) {
-        PERF_REFUSED
-    } else {
-        "is KVM's vendor module (kvm_intel or kvm_amd) loaded? `kvm-utils caps` tells what is there"
-    }
-}
-
-/// Whether the kernel's answer was that this is not allowed.
-fn is_refused(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let answer = error.downcast_ref::<io::Error>();
-        if answer.is_some_and(|answer| answer.kind() == io::ErrorKind::PermissionDenied) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
+/// What to do: about perf events, where the kernel's answer was that this is not allowed; else what is usual.
+fn refused_or(error: &ProgramError, usual: &'static str) -> &'static str {
+    let error: &(dyn Error + 'static) = error;
+    let is_refused = std::iter::successors(Some(error), |&error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|answer| answer.kind() == io::ErrorKind::PermissionDenied);
+    if is_refused { PERF_REFUSED } else { usual }
 }
 
 fn load_remedy(error: &EbpfError) -> String {
