@@ -19,7 +19,7 @@ use crate::{
 /// (zeros), or highest (what the highest basic leaf says, as Intel's processors do). Each CPUID is an exit, which a guest
 /// can spare itself by asking once.
 #[derive(ClapArgs, Debug)]
-#[command(after_help = "Examples:
+#[command(after_help = concat!("Examples:
   kvm-utils cpuid                    all VMs, live
   kvm-utils cpuid --vm web-1 -d 10s  ten seconds of one VM
   kvm-utils cpuid --by vcpu --top 5  the five commonest leaves of each vCPU
@@ -30,8 +30,7 @@ A Linux guest while it boots:
   L2 and L3 cache        0x80000006  -    found         204       20  12.6%
   L1 cache and TLB       0x80000005  -    found         170       17  10.5%
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
---baseline, 2 usage, 3 this host cannot do it.")]
+", super::exit_codes!()))]
 pub struct Args {
     #[command(flatten)]
     common: Common,

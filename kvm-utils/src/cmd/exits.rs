@@ -18,7 +18,7 @@ use crate::{
 /// Shows the exits of all VMs of this host as they happen: how many, why, and how long the guest was kept out. On a
 /// terminal it refreshes in place, in a pipe it appends. Ctrl-C ends it with a summary.
 #[derive(ClapArgs, Debug)]
-#[command(after_help = "Examples:
+#[command(after_help = concat!("Examples:
   kvm-utils exits                              all VMs, live
   kvm-utils exits --vm web-1 -d 10s            ten seconds of one VM
   kvm-utils exits -p 4711 --by vcpu            each vCPU of a process's VMs
@@ -28,8 +28,7 @@ use crate::{
   kvm-utils exits -o json -i 5s >>exits.jsonl  JSON, every five seconds
   kvm-utils exits -d 1m --summary --strict     a minute, exit code 1 if in doubt
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
---baseline, 2 usage, 3 this host cannot do it.")]
+", super::exit_codes!()))]
 pub struct Args {
     #[command(flatten)]
     common: Common,

@@ -22,7 +22,7 @@ use crate::{
 /// each page that the guest touches first, and again when the host takes the page away or protects it (ballooning, swapping,
 /// merging, migration).
 #[derive(ClapArgs, Debug)]
-#[command(after_help = "Examples:
+#[command(after_help = concat!("Examples:
   kvm-utils fault                    all VMs, live
   kvm-utils fault --vm web-1 -d 10s  ten seconds of one VM
   kvm-utils fault --top 1000 -o csv  the thousand pages that fault most
@@ -37,8 +37,7 @@ A Linux guest from its start on, the first rows of kvm-utils fault --summary:
   all               read    RAM           330       13  22.1%  -
       330 pages
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
---baseline, 2 usage, 3 this host cannot do it.")]
+", super::exit_codes!()))]
 pub struct Args {
     #[command(flatten)]
     common: Common,

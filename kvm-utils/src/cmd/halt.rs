@@ -28,7 +28,7 @@ use crate::{bpf::source::SourceChoice, drilldown::halt::NOUN};
 #[derive(ClapArgs, Debug)]
 #[command(
     verbatim_doc_comment,
-    after_help = "Examples:
+    after_help = concat!("Examples:
   kvm-utils halt                    all VMs, live
   kvm-utils halt --vm web-1 -d 10s  ten seconds of one VM
 
@@ -39,8 +39,7 @@ Two vCPUs whose halts are longer than KVM is ready to poll:
   1                       468  1.2ms  9.2ms     0%     0ns   293us     0ns
   all                     947  1.2ms  9.2ms   0.5%     0ns   534us     0ns
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
---baseline, 2 usage, 3 this host cannot do it."
+", super::exit_codes!())
 )]
 pub struct Args {
     #[command(flatten)]

@@ -18,7 +18,7 @@ use crate::{
 /// Shows what the guests ask of the host through hypercalls: of KVM's own interface, of Hyper-V's (Windows guests, and
 /// Linux ones to which the VMM offers it) and of Xen's. Numbers without a name are not known to this version.
 #[derive(ClapArgs, Debug)]
-#[command(after_help = "Examples:
+#[command(after_help = concat!("Examples:
   kvm-utils hypercall                    all VMs, live
   kvm-utils hypercall --vm web-1 -d 10s  ten seconds of one VM
   kvm-utils hypercall --by vcpu          each vCPU
@@ -30,8 +30,7 @@ A Linux guest with Hyper-V's interface, from its start on, of --summary:
       20 repetitions
   HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE  hyper-v    0x2            12      0.5
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
---baseline, 2 usage, 3 this host cannot do it.")]
+", super::exit_codes!()))]
 pub struct Args {
     #[command(flatten)]
     common: Common,

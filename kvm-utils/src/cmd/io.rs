@@ -18,7 +18,7 @@ use crate::{
 /// Shows which ports and which memory-mapped registers the guests access, how often, whether KVM answers or the VMM in
 /// user space has to, and for how long that keeps the guest out.
 #[derive(ClapArgs, Debug)]
-#[command(after_help = "What it shows, of a guest whose clock is the ACPI PM timer:
+#[command(after_help = concat!("What it shows, of a guest whose clock is the ACPI PM timer:
   DEVICE              ADDRESS     DIR        COUNT       /s   TIME  TO VMM   MEAN
   ACPI PM timer       0x608       in        19,593    1,375  15.9%  100.0%  150us
   IOAPIC select       0xfec00000  write        332       23   0.1%      0%   34us
@@ -31,8 +31,7 @@ Examples:
   kvm-utils io --sort total_ns --top 5    the five that take most time
   kvm-utils io --pages --by vcpu          registers by page, for each vCPU
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
---baseline, 2 usage, 3 this host cannot do it.")]
+", super::exit_codes!()))]
 pub struct Args {
     #[command(flatten)]
     common: Common,

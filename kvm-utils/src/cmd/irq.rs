@@ -19,7 +19,7 @@ use crate::{
 /// a local APIC accepts it, KVM puts it into the guest (injected), and the guest ends it (eoi). ELSEWHERE says how many came
 /// on other threads than the vCPUs': those of the VMM and of the kernel, and interrupts of the host.
 #[derive(ClapArgs, Debug)]
-#[command(after_help = "Examples:
+#[command(after_help = concat!("Examples:
   kvm-utils irq                    all VMs, live
   kvm-utils irq --vm web-1 -d 10s  ten seconds of one VM
   kvm-utils irq -p 4711 --by vcpu  what each vCPU gets, and other threads raise
@@ -34,8 +34,7 @@ Some of the rows of a guest with two vCPUs and a disk:
   accepted          0xfb    to 1        306       30   2.5%          0
   msi               0x23    to 0         68      6.7   0.6%         68
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
---baseline, 2 usage, 3 this host cannot do it.")]
+", super::exit_codes!()))]
 pub struct Args {
     #[command(flatten)]
     common: Common,

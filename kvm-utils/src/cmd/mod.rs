@@ -1,5 +1,14 @@
 //! The command line: one file per subcommand, which parses its options and runs.
 
+/// The last lines of the help of `exits` and of every drill-down.
+macro_rules! exit_codes {
+    () => {
+        "Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than\n\
+         --baseline, 2 usage, 3 this host cannot do it."
+    };
+}
+use exit_codes;
+
 pub mod baseline;
 pub mod bench;
 pub mod caps;

@@ -22,7 +22,7 @@ use crate::{
 /// Shows which registers the guests read and write, how often, and how often that gave them a fault. See `kvm-utils
 /// wrmsr` for writes only.
 #[derive(ClapArgs, Debug)]
-#[command(after_help = "Examples:
+#[command(after_help = concat!("Examples:
   kvm-utils msr                    all VMs, live
   kvm-utils msr --vm web-1 -d 10s  ten seconds of one VM
   kvm-utils msr --sort faults      what guests ask for that KVM does not have
@@ -34,8 +34,7 @@ A Linux guest while it boots:
   x2APIC_ICR          0x830  write         853       61  32.1%          0
   x2APIC_ESR          0x828  read           10      0.7   0.4%          0
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
---baseline, 2 usage, 3 this host cannot do it.")]
+", super::exit_codes!()))]
 pub struct Args {
     #[command(flatten)]
     options: Options,
@@ -46,7 +45,7 @@ pub struct Args {
 /// Shows which registers the guests write, how often, how often that gave them a fault, and for TSC_DEADLINE how far
 /// ahead they arm their timers and how many are armed anew before they fire.
 #[derive(ClapArgs, Debug)]
-#[command(after_help = "Examples:
+#[command(after_help = concat!("Examples:
   kvm-utils wrmsr                      all VMs, live
   kvm-utils wrmsr --vm web-1 -d 10s    ten seconds of one VM
   kvm-utils wrmsr -p 4711 --by vcpu    each vCPU of the VM in process 4711
@@ -66,8 +65,7 @@ A guest of two vCPUs, with --ipi:
   0                 1   fixed vector 0xfb        425       42  39.9%
   1                 0   fixed vector 0xfd         57      5.7   5.4%
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
---baseline, 2 usage, 3 this host cannot do it.")]
+", super::exit_codes!()))]
 pub struct WriteArgs {
     #[command(flatten)]
     options: Options,

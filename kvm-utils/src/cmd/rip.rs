@@ -32,7 +32,7 @@ const MOST_BYTES: u64 = 1 << 28;
 /// symbols, the functions that these instructions are in. SPACE goes by the address alone: `kernel` is the upper half of
 /// the address space, `user` the lower one, where programs run, but boot loaders and firmware as well.
 #[derive(ClapArgs, Debug)]
-#[command(after_help = "Examples:
+#[command(after_help = concat!("Examples:
   kvm-utils rip                            all VMs, live
   kvm-utils rip --vm web-1 -d 10s          ten seconds of one VM
   kvm-utils rip --reason io --reason msr   only these reasons
@@ -51,8 +51,7 @@ A Linux guest from its start on, some rows of kvm-utils rip --summary --symbols:
   0xffffffff81a4e8ca  hlt            1,527       43   7.5%  native_safe_halt+0xa
   0x40f2e8            cpuid          1,331       38   6.5%  -
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
---baseline, 2 usage, 3 this host cannot do it.")]
+", super::exit_codes!()))]
 pub struct Args {
     #[command(flatten)]
     common: Common,

@@ -24,7 +24,7 @@ use crate::{bpf::source::SourceChoice, drilldown::time::TIME};
 #[derive(ClapArgs, Debug)]
 #[command(
     verbatim_doc_comment,
-    after_help = "Examples:
+    after_help = concat!("Examples:
   kvm-utils time                    all VMs, live
   kvm-utils time --vm web-1 -d 10s  ten seconds of one VM
 
@@ -35,8 +35,7 @@ Two vCPUs that share one CPU, each waiting for it as long as it computes:
   1                 39.4%  10.8%  <0.1%  <0.1%  11.0%  38.7%     0%   5.0s
   all               39.6%   9.3%  <0.1%  <0.1%  12.0%  39.1%     0%    10s
 
-Exit codes: 0 ok, 1 --strict and the counts are in doubt, or worse than
---baseline, 2 usage, 3 this host cannot do it."
+", super::exit_codes!())
 )]
 pub struct Args {
     #[command(flatten)]
