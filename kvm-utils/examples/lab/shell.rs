@@ -71,7 +71,7 @@ impl Shell {
 
     /// Starts a guest, which works as `words` tell it, and waits until it does.
     pub fn started(&self, name: &str, words: &str) -> Result<Background> {
-        let mut guest = self.in_background(&format!("exec {}", self.guest(name, words)))?;
+        let mut guest = self.in_background(&self.guest(name, words))?;
         let deadline = Instant::now() + BOOT;
         loop {
             let console = fs::read_to_string(self.path(&format!("{name}.console"))).unwrap_or_default();
@@ -98,9 +98,13 @@ impl Shell {
         self.command(text).output().context("cannot start sh")
     }
 
-    /// Starts what was typed, whose first word is `exec`, so that it can be ended.
-    pub fn in_background(&self, text: &str) -> Result<Background> {
-        let child = self.command(text).stdout(Stdio::null()).spawn().context("cannot start sh")?;
+    /// Starts a program as it was typed, in the shell's place, so that it can be ended.
+    pub fn in_background(&self, typed: &str) -> Result<Background> {
+        let child = self
+            .command(&format!("exec {typed}"))
+            .stdout(Stdio::null())
+            .spawn()
+            .context("cannot start sh")?;
         Ok(Background(child))
     }
 }

@@ -272,12 +272,17 @@ impl Systemd {
         Ok(systemd)
     }
 
-    /// What systemctl says.
-    fn control(&self, arguments: &[&str]) -> Result<String> {
+    /// What a program says that runs where systemd does.
+    fn inside(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new("nsenter");
-        command.args(["-t", &self.pid, "-m", "-p", "-r", "-w", "systemctl", "--no-pager"]).args(arguments);
+        command.args(["-t", &self.pid, "-m", "-p", "-r", "-w"]).args(arguments);
         let output = command.output().context("cannot start nsenter")?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// What systemctl says.
+    fn control(&self, arguments: &[&str]) -> Result<String> {
+        self.inside(&[&["systemctl", "--no-pager"], arguments].concat())
     }
 }
 
@@ -307,10 +312,7 @@ fn unit_starts(context: &Context) -> Result<Verdict> {
         std::thread::sleep(Duration::from_millis(200));
     }
     let main = systemd.control(&["show", "kvm-utils-exporter", "-p", "MainPID", "--value"])?;
-    let status = Command::new("nsenter")
-        .args(["-t", &systemd.pid, "-m", "-p", "-r", "-w", "cat", &format!("/proc/{main}/status")])
-        .output()?;
-    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    let status = systemd.inside(&["cat", &format!("/proc/{main}/status")])?;
     let of = |name: &str| -> Result<&str> {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.map(str::trim).with_context(|| format!("no {name} {status}"))

@@ -68,7 +68,7 @@ fn follow(shell: &Shell, steps: &[Step]) -> Result<()> {
     let mut background: Vec<Background> = Vec::new();
     for step in steps {
         if let Some(typed) = step.typed.strip_suffix(" &") {
-            background.push(shell.in_background(&format!("exec {}", typed.trim_start_matches("sudo ")))?);
+            background.push(shell.in_background(typed)?);
             continue;
         }
         let deadline = Instant::now() + START;
@@ -105,16 +105,15 @@ fn recipes(context: &Context) -> Result<Verdict> {
     let book = book();
     ensure!(book.len() == 5, "{} recipes", book.len());
     let mut guests =
-        Some([shell.started("web-1", "work=timers work_seconds=600")?, shell.started("db-1", "work=600")?]);
+        vec![shell.started("web-1", "work=timers work_seconds=600")?, shell.started("db-1", "work=600")?];
     for (number, (title, steps)) in book.iter().enumerate() {
         eprintln!("# {title}");
         ensure!(!steps.is_empty(), "{title}: nothing to type");
         // The first three are about guests that run; the others start their own.
         if number == 3 {
-            guests = None;
+            guests.clear();
         }
         follow(&shell, steps)?;
     }
-    drop(guests);
     Ok(Verdict::Ok)
 }
