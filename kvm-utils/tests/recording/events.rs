@@ -19,7 +19,10 @@ use kvm_utils::{
         wire::{End, Header},
     },
 };
-use proptest::{strategy::Strategy as _, strategy::ValueTree as _};
+use proptest::{
+    strategy::{Strategy as _, ValueTree as _},
+    test_runner::TestRunner,
+};
 
 use crate::sample::sample;
 
@@ -49,10 +52,9 @@ fn batch(second: u64, lost: u64) -> EventBatch {
     }
 }
 
-/// A recording of these batches.
-fn recording(path: &Path, batches: &[EventBatch]) {
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let any = sample().prop_map(|any| any).new_tree(&mut runner).unwrap().current();
+/// A recording of so many intervals, each with the exits of a frame if there is one.
+fn recording(path: &Path, frames: impl IntoIterator<Item = Option<Vec<u8>>>) {
+    let any = sample().new_tree(&mut TestRunner::deterministic()).unwrap().current();
     let who = Vm {
         name: "web-1".to_owned(),
         uuid: Some("5c6fa8f7-c3f6-4b3f-b596-d16ea3912302".to_owned()),
@@ -68,8 +70,10 @@ fn recording(path: &Path, batches: &[EventBatch]) {
         ..Header::default()
     };
     let mut recorder = Recorder::create(path, header).unwrap();
-    for batch in batches {
-        recorder.events(&encode(batch)).unwrap();
+    for frame in frames {
+        if let Some(frame) = frame {
+            recorder.events(&frame).unwrap();
+        }
         recorder.interval(std::slice::from_ref(&one), []).unwrap();
     }
     recorder.finish(&End::default()).unwrap();
@@ -79,8 +83,12 @@ struct Place(tempfile::TempDir);
 
 impl Place {
     fn new(batches: &[EventBatch]) -> Self {
+        Self::of_frames(batches.iter().map(|batch| Some(encode(batch))))
+    }
+
+    fn of_frames(frames: impl IntoIterator<Item = Option<Vec<u8>>>) -> Self {
         let place = Self(tempfile::tempdir().unwrap());
-        recording(&place.file("a.kvmrec"), batches);
+        recording(&place.file("a.kvmrec"), frames);
         place
     }
 
@@ -154,18 +162,7 @@ fn what_cannot_be_a_trace_is_said() {
         assert!(!output.status.success() && said.contains(why), "{said}");
         assert!(!some.file("a.pftrace").exists());
     }
-    let without = Place(tempfile::tempdir().unwrap());
-    let one = batch(0, 0);
-    recording(&without.file("b.kvmrec"), &[one]);
-    // As above, but without the frame of exits.
-    let mut recorder = Recorder::create(
-        &without.file("a.kvmrec"),
-        Header { nouns: vec!["exits".to_owned()], ..Header::default() },
-    )
-    .unwrap();
-    let other = Recording::open(&without.file("b.kvmrec")).unwrap();
-    recorder.interval(&other.series[0].samples, []).unwrap();
-    recorder.finish(&End::default()).unwrap();
+    let without = Place::of_frames([None]);
     let output = without.report(&["--perfetto", "a.pftrace"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(2) && said.contains("record with --events"), "{said}");
@@ -173,15 +170,7 @@ fn what_cannot_be_a_trace_is_said() {
 
 #[test]
 fn a_damaged_batch_is_said_to_be_damaged() {
-    let place = Place::new(&[batch(0, 0)]);
-    let file = place.file("b.kvmrec");
-    let mut recorder =
-        Recorder::create(&file, Header { nouns: vec!["exits".to_owned()], ..Header::default() }).unwrap();
-    recorder.events(b"\x01nonsense").unwrap();
-    let other = Recording::open(&place.file("a.kvmrec")).unwrap();
-    recorder.interval(&other.series[0].samples, []).unwrap();
-    recorder.finish(&End::default()).unwrap();
-    fs::rename(file, place.file("a.kvmrec")).unwrap();
+    let place = Place::of_frames([Some(b"\x01nonsense".to_vec())]);
     let output = place.report(&["--perfetto", "a.pftrace"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(3) && said.contains("are damaged"), "{said}");
